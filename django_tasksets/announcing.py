@@ -1,0 +1,144 @@
+"""Tells others what has been committed: hooks, wake-ups, signals. All of it may fail."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+
+from django.db import DatabaseError, transaction
+
+from . import signals
+from .completion import Settled, outcome
+from .models import TaskSetRecord
+from .recording import Recorded
+from .statuses import SubtaskStatus, TaskSetStatus
+from .store.contract import Ended, Outcome, SetState, Store, batches
+from .store.moments import Now
+
+logger = logging.getLogger("django_tasksets")
+
+PROGRESS_INTERVAL = 0.5
+CHUNK = 500
+
+
+class Announcer:
+    """Sends the signals for what was recorded; one for each thread that does."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._progressed: dict[uuid.UUID, float] = {}
+
+    def announce(self, recorded: Recorded) -> None:
+        """Send what receivers wait for, and log late results."""
+        for late in recorded.late:
+            logger.warning(
+                "subtask late id=%s claims=%s status=%s",
+                late.claimed.id,
+                late.claimed.claims,
+                late.status,
+            )
+        for written in recorded.written:
+            send_subtask(written)
+        self._send_progress(recorded.written)
+        self._send_finished(recorded.settled.finished)
+
+    def _send_progress(self, written: Sequence[Outcome]) -> None:
+        if not signals.taskset_progressed.receivers:
+            return
+        now = time.monotonic()
+        for key in {final.claimed.set_that_counts for final in written if final.is_final}:
+            if key is not None and now - self._progressed.get(key, -1) >= PROGRESS_INTERVAL:
+                self._progressed[key] = now
+                signals.send(signals.taskset_progressed, TaskSetRecord, taskset_id=key)
+        if len(self._progressed) > 10_000:
+            self._progressed.clear()
+
+    def _send_finished(self, finished: Sequence[SetState]) -> None:
+        for state in finished:
+            self._progressed.pop(state.id, None)
+        send_finished(self._store, finished)
+
+
+def send_finished(store: Store, finished: Sequence[SetState]) -> None:
+    """Send taskset_finished for sets that have just finished. See announce_finished()."""
+    if finished:
+        announce_finished(
+            store, [(state.id, outcome(state), state.generation) for state in finished]
+        )
+
+
+def announce_finished(
+    store: Store, finished: Sequence[tuple[uuid.UUID, TaskSetStatus, int]]
+) -> None:
+    """Send taskset_finished for each (set, status, generation), and note that it was sent."""
+    generations: dict[int, list[uuid.UUID]] = {}
+    for key, status, generation in finished:
+        signals.send(
+            signals.taskset_finished,
+            TaskSetRecord,
+            taskset_id=key,
+            status=status,
+            generation=generation,
+        )
+        generations.setdefault(generation, []).append(key)
+    sets = TaskSetRecord.objects.using(store.alias).finished()
+    try:
+        for generation, ids in generations.items():
+            for batch in batches(ids, CHUNK):
+                sets.filter(id__in=batch, generation=generation).update(announced_at=Now())
+    except DatabaseError as error:
+        # The sweep sends it again.
+        logger.warning("taskset_finished not acknowledged error=%r", error)
+
+
+def tell_on_commit(
+    store: Store, settled: Settled, ended: Sequence[Ended] = (), *, reason: str = ""
+) -> None:
+    """Once the current transaction commits, send the signals for the sets that it finished and
+    for the subtasks that it ended without their being executed."""
+
+    def tell() -> None:
+        for one in ended:
+            signals.send(
+                signals.subtask_finished,
+                one.task_name,
+                subtask_id=one.id,
+                taskset_id=one.taskset_id,
+                status=SubtaskStatus.REVOKED,
+                reason=reason,
+            )
+        send_finished(store, settled.finished)
+
+    if ended or settled.finished:
+        transaction.on_commit(tell, using=store.alias, robust=True)
+
+
+def send_subtask(written: Outcome) -> None:
+    """Send subtask_finished or subtask_retried, whichever fits."""
+    claimed = written.claimed
+    if written.is_final:
+        signals.send(
+            signals.subtask_finished,
+            claimed.task_name,
+            subtask_id=claimed.id,
+            taskset_id=claimed.taskset_id,
+            status=written.status,
+            reason=written.reason,
+        )
+    elif written.retried:
+        signals.send(
+            signals.subtask_retried,
+            claimed.task_name,
+            subtask_id=claimed.id,
+            taskset_id=claimed.taskset_id,
+            error=f"{written.error_class}: {written.error_message}" if written.error_class else "",
+        )
+
+
+def run_hooks(written: Outcome) -> None:
+    """Call the task's hooks for a recorded outcome, if it has any; errors are logged there."""
+    if written.hooks is not None:
+        written.hooks()
+        written.hooks = None

@@ -1,0 +1,270 @@
+"""Steering what has been enqueued: revoke, forget, delete."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from django.db import connections
+from django.db.models import Min, Q
+from django.db.models.functions import Coalesce
+
+from .announcing import tell_on_commit
+from .completion import Settled, callbacks_ended, nothing, settle
+from .exceptions import StillUnfinished
+from .models import SubtaskRecord, TaskSetRecord
+from .querysets import SubtaskQuerySet
+from .statuses import FINISHED_SETS, RevokeFlag, Role, SubtaskStatus, TaskSetStatus
+from .store import get_store
+from .store.contract import Ended, Store, Tally, batches
+from .store.moments import Now
+from .wakeups import wake_on_commit
+
+logger = logging.getLogger("django_tasksets")
+
+CHUNK = 500
+# How often rows are asked again that somebody had locked; the waits in between add up to 2 s.
+TRIES = 20
+NESTED_TRIES = 5
+PAUSE = 0.01
+UNFINISHED_SET = "The set is unfinished; revoke it or wait for its end"
+
+
+def revoke_subtasks(
+    ids: Sequence[uuid.UUID], *, terminate: bool = False, reason: str = "revoked"
+) -> int:
+    """Revoke subtasks, in chunks of a transaction each; returns how many were not yet finished.
+
+    Those that are not executing become REVOKED at once. A RUNNING one is asked to stop: async code
+    is cancelled, sync code sees `request.revoked`, with `terminate` its process is replaced; it is
+    counted when it ends, as what it ends.
+    """
+    store = get_store()
+    flag = RevokeFlag.TERMINATE if terminate else RevokeFlag.REVOKE
+    reached = 0
+
+    def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
+        nonlocal reached
+        reached += revoke_pending(store, keys, reason=reason)
+        # What a worker has claimed since then is RUNNING now.
+        reached += store.run(lambda: store.flag(keys, flag))
+        return _unreached(store, keys, flag)
+
+    for batch in batches(ids, CHUNK):
+        _insist(store, reach, batch)
+    return reached
+
+
+def revoke_set(taskset_id: uuid.UUID, *, terminate: bool = False, reason: str = "revoked") -> int:
+    """Revoke a set: seal it, mark it, and revoke its unfinished members; returns how many of them
+    no worker had claimed yet.
+
+    The mark is committed first. Workers learn of it within half a second: what they have claimed
+    and not begun ends REVOKED, what they execute is asked to stop.
+    """
+    store = get_store()
+    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
+    store.run(
+        lambda: sets.update(
+            revoke_requested_at=Coalesce("revoke_requested_at", Now()),
+            revoke_reason=reason[:200],
+            sealed_at=Coalesce("sealed_at", Now()),
+        )
+    )
+    revoked = revoke_rest(store, taskset_id, reason=reason)
+    if terminate:
+        held = SubtaskRecord.objects.using(store.alias).members()
+        running = held.filter(taskset_id=taskset_id, status=SubtaskStatus.RUNNING)
+        keys = list(running.values_list("id", flat=True))
+
+        def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
+            store.run(lambda: store.flag(keys, RevokeFlag.TERMINATE))
+            return _unreached(store, keys, RevokeFlag.TERMINATE)
+
+        _insist(store, reach, keys)
+    return revoked
+
+
+def revoke_rest(store: Store, taskset_id: uuid.UUID, *, reason: str = "revoked") -> int:
+    """Revoke the members of a marked set that no worker holds, in chunks by position; how many.
+
+    Then finish it, if no member is left: one that was open, for example.
+    """
+    pending = SubtaskRecord.objects.using(store.alias).pending()
+    revoked = 0
+
+    def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
+        nonlocal revoked
+        revoked += revoke_pending(store, keys, reason=reason)
+        return list(pending.filter(id__in=keys).values_list("id", flat=True))
+
+    position = 0
+    members = pending.filter(taskset_id=taskset_id).order_by("position")
+    while True:
+        rest = members.filter(position__gte=position).values_list("position", "id")[:CHUNK]
+        chunk = list(rest)
+        if not chunk:
+            break
+        _insist(store, reach, [key for _, key in chunk])
+        position = (chunk[-1][0] or 0) + 1
+    store.run(lambda: _tell(store, settle(store, [nothing(taskset_id)])))
+    return revoked
+
+
+def revoke_pending(store: Store, ids: Sequence[uuid.UUID], *, reason: str) -> int:
+    """Revoke those of `ids` that no worker holds, count them, and tell; how many. One transaction.
+
+    Rows that somebody has locked are passed over.
+    """
+
+    def work() -> int:
+        ended = store.revoke(ids, reason[:200])
+        _tell(store, end(store, ended), ended, reason=reason)
+        return len(ended)
+
+    return store.run(work)
+
+
+def end(store: Store, ended: Sequence[Ended]) -> Settled:
+    """Count subtasks that have just been revoked off their sets, and let their callbacks follow.
+
+    A step of the transaction that revoked them.
+    """
+    counts: dict[uuid.UUID, int] = {}
+    callbacks: list[tuple[uuid.UUID, int]] = []
+    for one in ended:
+        if one.taskset_id is None:
+            continue
+        if one.role == Role.MEMBER:
+            counts[one.taskset_id] = counts.get(one.taskset_id, 0) + 1
+        elif one.role != Role.ON_FINISH:
+            callbacks.append((one.taskset_id, one.generation))
+    settled = settle(store, [Tally(key, 0, 0, count, 0) for key, count in counts.items()])
+    callbacks = _of_finished(store, callbacks)
+    if callbacks:
+        settled.released = settled.released + callbacks_ended(store, callbacks)
+    return settled
+
+
+def _of_finished(
+    store: Store, callbacks: Sequence[tuple[uuid.UUID, int]]
+) -> list[tuple[uuid.UUID, int]]:
+    """Those of (set, generation) that have finished: the rest have released no callback yet."""
+    if not callbacks:
+        return []
+    sets = TaskSetRecord.objects.using(store.alias).filter(id__in=[key for key, _ in callbacks])
+    finished = {
+        key: newest if status in FINISHED_SETS else newest - 1
+        for key, newest, status in sets.values_list("id", "generation", "status")
+    }
+    return [
+        (key, generation) for key, generation in callbacks if generation <= finished.get(key, 0)
+    ]
+
+
+def _tell(store: Store, settled: Settled, ended: Sequence[Ended] = (), *, reason: str = "") -> None:
+    """Have others told, on commit, what a step has done."""
+    wake_on_commit(store, {callback.queue_name for callback in settled.released})
+    tell_on_commit(store, settled, ended, reason=reason)
+
+
+def _insist(
+    store: Store, reach: Callable[[list[uuid.UUID]], list[uuid.UUID]], ids: list[uuid.UUID]
+) -> None:
+    """Call `reach`, which returns those of the ids that it did not reach because somebody had
+    locked them, until it reaches all."""
+    # Who holds them may be waiting for what this transaction holds.
+    tries = NESTED_TRIES if connections[store.alias].in_atomic_block else TRIES
+    for attempt in range(1, tries + 1):
+        ids = reach(ids)
+        if not ids:
+            return
+        time.sleep(PAUSE * attempt)
+    logger.warning("subtasks not revoked, somebody has locked them count=%s", len(ids))
+
+
+def _unreached(store: Store, ids: Sequence[uuid.UUID], flag: int) -> list[uuid.UUID]:
+    """Those of `ids` that are neither finished nor asked to stop."""
+    rows = SubtaskRecord.objects.using(store.alias).filter(id__in=ids)
+    not_asked = Q(status=SubtaskStatus.RUNNING, revoke_flag__lt=flag)
+    left = rows.pending() | rows.filter(not_asked)
+    return list(left.values_list("id", flat=True))
+
+
+# What is finished
+
+
+def forget(ids: Sequence[uuid.UUID]) -> None:
+    """Drop what finished subtasks came to: a member's result and errors, else the whole row.
+
+    Raises StillUnfinished, and drops nothing, if one of them is not finished.
+    """
+    store = get_store()
+    rows = SubtaskRecord.objects.using(store.alias)
+    for batch in batches(ids, CHUNK):
+        if rows.filter(id__in=batch).unfinished().exists():
+            raise StillUnfinished(
+                "A subtask that is not finished cannot be forgotten; revoke it first"
+            )
+    for batch in batches(ids, CHUNK):
+        rows.finished().filter(id__in=batch, taskset=None).delete()
+        _drop_values(rows.filter(id__in=batch))
+
+
+def forget_set(taskset_id: uuid.UUID) -> None:
+    """Drop the results and errors of a finished set's members; the set and its counts stay.
+
+    Raises StillUnfinished while the set or a callback of it is unfinished.
+    """
+    _in_chunks(get_store(), taskset_id, _drop_values)
+
+
+def delete_set(taskset_id: uuid.UUID) -> None:
+    """Delete a finished or saved set with its subtasks, in chunks; an unknown one is ignored.
+
+    Raises StillUnfinished while the set or a callback of it is unfinished.
+    """
+    store = get_store()
+    _in_chunks(store, taskset_id, SubtaskQuerySet.delete)
+    sets = TaskSetRecord.objects.using(store.alias).exclude(status=TaskSetStatus.RUNNING)
+    sets.filter(id=taskset_id).delete()
+
+
+def _drop_values(rows: SubtaskQuerySet) -> None:
+    # The arguments stay: what failed may still be retried, and the set be run again.
+    rows.finished().update(return_value=None, errors="")
+
+
+def _in_chunks(
+    store: Store, taskset_id: uuid.UUID, drop: Callable[[SubtaskQuerySet], object]
+) -> None:
+    """Apply `drop` to the subtasks of a finished set, as long as it stays finished."""
+    _refuse_unfinished(store, taskset_id)
+    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+
+    def work(start: int) -> None:
+        drop(subtasks.filter(position__gte=start, position__lt=start + CHUNK))
+        # Now that the members are locked, the set is; it may have been taken back to run again.
+        states = store.count([nothing(taskset_id)])
+        if any(state.status == TaskSetStatus.RUNNING for state in states):
+            raise StillUnfinished(UNFINISHED_SET)
+
+    start = subtasks.aggregate(first=Min("position"))["first"]
+    while start is not None:
+        store.run(partial(work, start))
+        later = subtasks.filter(position__gte=start + CHUNK)
+        start = later.aggregate(first=Min("position"))["first"]
+
+
+def _refuse_unfinished(store: Store, taskset_id: uuid.UUID) -> None:
+    sets = TaskSetRecord.objects.using(store.alias)
+    if sets.running().filter(id=taskset_id).exists():
+        raise StillUnfinished(UNFINISHED_SET)
+    callbacks = SubtaskRecord.objects.using(store.alias).filter(
+        taskset_id=taskset_id, position__lt=0
+    )
+    if callbacks.unfinished().exists():
+        raise StillUnfinished("A callback of the set is unfinished; revoke it or wait for its end")

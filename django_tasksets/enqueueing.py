@@ -1,0 +1,309 @@
+"""Puts calls into the database, in the caller's transaction: nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import TypeVar
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max, Model
+
+from . import codec, signals
+from .announcing import tell_on_commit
+from .calls import Call, SetSpec
+from .completion import Settled, nothing, settle
+from .conf import current
+from .context import current_request
+from .control import revoke_rest
+from .draining import Drain
+from .exceptions import (
+    AlreadyApplied,
+    DuplicateId,
+    InvalidOption,
+    NotStorable,
+    TaskSetSealed,
+    UnknownId,
+)
+from .ids import parse_id
+from .models import SubtaskRecord, TaskSetRecord
+from .packing import Packer
+from .spooling import Spool
+from .statuses import Role, SubtaskStatus, TaskSetStatus
+from .store import get_store
+from .store.contract import NewSubtask, Store, batches
+from .store.moments import Now
+from .wakeups import wake_on_commit
+
+T = TypeVar("T")
+
+CHUNK = 500
+MAX_NAME = 200
+
+
+def enqueue(call: Call) -> uuid.UUID:
+    """Enqueue a subtask that belongs to no set; returns its id.
+
+    Raises InvalidCall, InvalidOption, InvalidId, NotStorable, UnknownTask or DuplicateId. Nothing
+    is written then, and the caller's transaction can go on.
+    """
+    store = get_store()
+    rows = [Packer(store).member(call, None)]
+
+    def work() -> None:
+        store.insert(rows)
+        wake_on_commit(store, ready_queues(rows))
+
+    _write(store, work, rows)
+    key = uuid.UUID(rows[0].id)
+    _run_eagerly(store, [key])
+    return key
+
+
+def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
+    """Enqueue a set with its members and callbacks; returns the number of members.
+
+    All calls are drained and encoded before the first write, to a temporary file if there are
+    many. Set, callbacks and members are then written in one transaction, or in the caller's. A
+    set without members finishes at once. Raises what enqueue() does, and AlreadyApplied.
+    """
+    store = get_store()
+    packer = Packer(store, taskset_id=spec.id)
+    callbacks = _callbacks(packer, spec)
+    record = _record(store, spec, packer.now)
+    with Spool() as spool:
+        for position, call in enumerate(calls):
+            spool.append(packer.member(call, position, f"subtask {position}"))
+        record.total = record.remaining = len(spool)
+
+        def work() -> Settled:
+            _insert_set(store, record, spool)
+            store.insert(chain(callbacks, spool))
+            tell_enqueued(store, spec.id, record.total)
+            is_empty = record.total == 0 and spec.sealed
+            settled = settle(store, [nothing(spec.id)]) if is_empty else Settled()
+            wake_on_commit(store, spool.queues | {one.queue_name for one in settled.released})
+            tell_on_commit(store, settled)
+            return settled
+
+        settled = _write(store, work, chain(callbacks, spool), spec.id)
+        if current().ALWAYS_EAGER:
+            released = [callback.id for callback in settled.released]
+            _run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
+        return record.total
+
+
+def add(taskset_id: uuid.UUID, calls: Iterable[Call]) -> list[uuid.UUID]:
+    """Add members to a set that is open, or of which the caller is an unfinished member.
+
+    Returns their ids. One transaction, or the caller's, which then holds the set's row until its
+    end. Raises TaskSetSealed if the set takes no more, UnknownId, and what enqueue() does.
+    """
+    store = get_store()
+    packer = Packer(store, taskset_id=taskset_id)
+    with Spool() as spool:
+        for index, call in enumerate(calls):
+            spool.append(packer.member(call, index, f"subtask {index}"))
+
+        def work() -> None:
+            first, generation, is_paused = _make_room(store, taskset_id, len(spool))
+            rows = (packer.at(row, first + i, generation) for i, row in enumerate(spool))
+            if is_paused:
+                rows = (row._replace(status=SubtaskStatus.WAITING.value) for row in rows)
+            store.insert(rows)
+            wake_on_commit(store, set() if is_paused else spool.queues)
+
+        if len(spool):
+            _write(store, work, spool)
+        keys = [uuid.UUID(row.id) for row in spool]
+    _run_eagerly(store, keys)
+    return keys
+
+
+def seal(taskset_id: uuid.UUID) -> None:
+    """Let an open set finish once its members have; at once if they have. Idempotent."""
+    store = get_store()
+
+    def work() -> Settled:
+        sets = TaskSetRecord.objects.using(store.alias).running()
+        if not sets.filter(id=taskset_id, sealed_at=None).update(sealed_at=Now()):
+            return Settled()
+        settled = settle(store, [nothing(taskset_id)])
+        wake_on_commit(store, {callback.queue_name for callback in settled.released})
+        tell_on_commit(store, settled)
+        return settled
+
+    settled = store.run(work)
+    for key in settled.over_limit:
+        revoke_rest(store, key)
+    _run_eagerly(store, [callback.id for callback in settled.released])
+
+
+def save_set(taskset_id: uuid.UUID, subtask_ids: Sequence[uuid.UUID]) -> None:
+    """Write a set's ids down before it is applied; a set that has a row already is left alone."""
+    store = get_store()
+    TaskSetRecord.objects.using(store.alias).get_or_create(
+        id=taskset_id,
+        defaults={
+            "status": TaskSetStatus.SAVED,
+            "saved_ids": json.dumps([key.hex for key in subtask_ids]),
+        },
+    )
+
+
+def tell_enqueued(store: Store, taskset_id: uuid.UUID, total: int) -> None:
+    """Send taskset_enqueued for a set once the current transaction commits."""
+    transaction.on_commit(
+        lambda: signals.send(
+            signals.taskset_enqueued, TaskSetRecord, taskset_id=taskset_id, total=total
+        ),
+        using=store.alias,
+        robust=True,
+    )
+
+
+def ready_queues(rows: Iterable[NewSubtask]) -> set[str]:
+    """The queues of those that can be claimed now."""
+    return {row.queue_name for row in rows if row.status == SubtaskStatus.READY}
+
+
+# The set's row
+
+
+def _callbacks(packer: Packer, spec: SetSpec) -> list[NewSubtask]:
+    given = {
+        Role.ON_SUCCESS: spec.on_success,
+        Role.ON_FAILURE: spec.on_failure,
+        Role.ON_FINISH: spec.on_finish,
+    }
+    return [packer.callback(call, role) for role, call in given.items() if call is not None]
+
+
+def _record(store: Store, spec: SetSpec, now: datetime) -> TaskSetRecord:
+    record = TaskSetRecord(
+        id=spec.id,
+        name=_checked_name(spec.name),
+        metadata=codec.encode(spec.metadata, path="metadata"),
+        max_failures=spec.max_failures,
+        max_failures_percent=spec.max_failures_percent,
+        has_callbacks=any((spec.on_success, spec.on_failure, spec.on_finish)),
+        origin_id=spec.origin,
+        enqueued_at=now,
+        sealed_at=now if spec.sealed else None,
+    )
+    if spec.owner is not None:
+        record.owner_id = spec.owner.pk
+    if isinstance(spec.related, Model):
+        types = ContentType.objects.db_manager(store.alias)
+        record.related_type = types.get_for_model(spec.related)
+        record.related_id = str(spec.related.pk)
+    return record
+
+
+def _checked_name(name: str) -> str:
+    if len(name) > MAX_NAME:
+        raise InvalidOption(f"name={name[:MAX_NAME]!r}... is longer than {MAX_NAME} characters")
+    try:
+        codec.encode(name, path="name")
+    except NotStorable as error:
+        raise InvalidOption(str(error)) from error
+    return name
+
+
+def _insert_set(store: Store, record: TaskSetRecord, spool: Spool) -> None:
+    """Write the set's row, in place of a saved one with the same subtasks."""
+    sets = TaskSetRecord.objects.using(store.alias)
+    saved = sets.filter(id=record.id).values_list("status", "saved_ids").first()
+    if saved is None:
+        record.save(using=store.alias, force_insert=True)
+        return
+    status, saved_ids = saved
+    if status != TaskSetStatus.SAVED:
+        raise AlreadyApplied(f"the task set {record.id} has been applied already")
+    if sorted(json.loads(saved_ids or "[]")) != sorted(row.id for row in spool):
+        raise AlreadyApplied(f"the task set {record.id} was saved with other subtask ids")
+    fields = [field.attname for field in record._meta.concrete_fields if not field.primary_key]
+    # Guarded by the status: of two that apply the same saved set, one writes.
+    mine = sets.filter(id=record.id, status=TaskSetStatus.SAVED)
+    if not mine.update(**{name: getattr(record, name) for name in fields}):
+        raise AlreadyApplied(f"the task set {record.id} has been applied already")
+
+
+def _make_room(store: Store, taskset_id: uuid.UUID, count: int) -> tuple[int, int, bool]:
+    """Count members in before they are inserted, under the set's lock.
+
+    Returns the first position, the generation, and whether the set is paused.
+    """
+    sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
+    takes_more = sets.running().filter(revoke_requested_at=None)
+    request = current_request.get()
+    if request is None or request.taskset_id != taskset_id:
+        takes_more = takes_more.filter(sealed_at=None)
+    if not takes_more.update(total=F("total") + count, remaining=F("remaining") + count):
+        raise _refusal(sets.first(), taskset_id)
+    generation, paused_at = sets.values_list("generation", "paused_at").get()
+    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+    last = subtasks.filter(position__gte=0).aggregate(last=Max("position"))["last"]
+    return (0 if last is None else last + 1), generation, paused_at is not None
+
+
+def _refusal(record: TaskSetRecord | None, taskset_id: uuid.UUID) -> Exception:
+    if record is None:
+        return UnknownId(f"no task set {taskset_id}: not applied, not committed, or deleted")
+    if record.status == TaskSetStatus.SAVED:
+        because = "is saved, and not applied yet"
+    elif record.is_finished:
+        because = f"is finished ({record.status})"
+    elif record.revoke_requested_at is not None:
+        because = f"is being revoked ({record.revoke_reason})"
+    else:
+        because = "is sealed"
+    return TaskSetSealed(f"the task set {taskset_id} {because}. {TaskSetSealed.__doc__}")
+
+
+# Writing
+
+
+def _write(
+    store: Store,
+    work: Callable[[], T],
+    rows: Iterable[NewSubtask],
+    taskset_id: uuid.UUID | None = None,
+) -> T:
+    """Run `work`; if an id is taken, say which."""
+    try:
+        return store.run(work)
+    except IntegrityError as error:
+        sets = TaskSetRecord.objects.using(store.alias)
+        if taskset_id is not None and sets.filter(id=taskset_id).exists():
+            raise AlreadyApplied(f"the task set {taskset_id} has been applied already") from error
+        taken = _taken(store, rows)
+        if taken is None:
+            raise
+        raise DuplicateId(f"{taken}; nothing was written. Ids are for one subtask each") from error
+
+
+def _taken(store: Store, rows: Iterable[NewSubtask]) -> str | None:
+    """Which of the rows' ids is taken, in words."""
+    subtasks = SubtaskRecord.objects.using(store.alias)
+    seen: set[str] = set()
+    for batch in batches((row.id for row in rows), CHUNK):
+        for key in batch:
+            if key in seen:
+                return f"two of the subtasks have the id {parse_id(key)}"
+            seen.add(key)
+        found = subtasks.filter(id__in=batch).values_list("id", flat=True).first()
+        if found is not None:
+            return f"a subtask with the id {found} exists already"
+    return None
+
+
+def _run_eagerly(store: Store, ids: Sequence[uuid.UUID]) -> None:
+    settings = current()
+    if settings.ALWAYS_EAGER and ids:
+        with Drain(store, is_eager=True, propagates=settings.EAGER_PROPAGATES) as drain:
+            drain.run(ids)

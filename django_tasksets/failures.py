@@ -1,0 +1,111 @@
+"""What is kept of an exception: enough to understand it and to raise it again, never the locals."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+
+from . import codec
+from .calls import Failure
+from .conf import current
+from .exceptions import NotStorable
+from .store.contract import Claimed
+
+MAX_MESSAGE = 2_000
+OURS = __name__.partition(".")[0] + "."
+
+
+def describe(error: BaseException) -> Failure:
+    """What will be stored of `error`. Never raises: an exception is user code, too."""
+    cls = type(error)
+    name = _clean(f"{cls.__module__}.{cls.__qualname__}")
+    return Failure(
+        exception_class=name,
+        message=_clean(_message(error))[:MAX_MESSAGE],
+        traceback=_capped(_clean(_traceback(error))),
+        fingerprint=fingerprint(name, _place(error.__traceback__)),
+        args=_args(error),
+    )
+
+
+def fingerprint(exception_class: str, place: str) -> str:
+    """Equal for failures of one exception class at one place."""
+    text = f"{exception_class} {place}".encode(errors="replace")
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()
+
+
+def error_line(failure: Failure, worker_id: uuid.UUID, claimed: Claimed) -> str:
+    """The failure as a line for the `errors` column, without its line end."""
+    try:
+        return _error_line(failure, worker_id, claimed)
+    except NotStorable:
+        # Together they are too long: what went wrong counts more than where.
+        shorter = replace(failure, traceback="", args=None, extra={})
+        return _error_line(shorter, worker_id, claimed)
+
+
+def _error_line(failure: Failure, worker_id: uuid.UUID, claimed: Claimed) -> str:
+    return codec.encode(
+        {
+            "exception_class": failure.exception_class,
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "fingerprint": failure.fingerprint,
+            "args": failure.args,
+            "worker_id": str(worker_id),
+            "attempt": claimed.attempts + 1,
+            "at": datetime.now(UTC).isoformat(),
+            **failure.extra,
+        }
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as nested:  # noqa: BLE001  the exception's own __str__ is user code
+        return f"<str() of it raised {type(nested).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as nested:  # noqa: BLE001  it calls methods of the exception
+        return f"<formatting its traceback raised {type(nested).__name__}>"
+
+
+def _args(error: BaseException) -> str | None:
+    """The exception's arguments, unless they cannot be stored or are out of all proportion."""
+    try:
+        args = codec.encode_args(error.args)
+    except Exception:  # noqa: BLE001  NotStorable, or whatever the arguments' own code raises
+        return None
+    return args if len(args) <= current().MAX_TRACEBACK_BYTES else None
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The function that raised, without line numbers: edits elsewhere in a file change those."""
+    place = ""
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith(OURS):
+            place = f"{module}.{trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next
+    return place
+
+
+def _clean(text: str) -> str:
+    """Text that every database stores and every page shows."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _capped(text: str) -> str:
+    limit = current().MAX_TRACEBACK_BYTES
+    if len(text) <= limit:
+        return text
+    head, tail = text[: limit // 2], text[len(text) - limit // 2 :]
+    return f"{head}\n... {len(text) - limit} characters left out ...\n{tail}"

@@ -1,0 +1,56 @@
+"""Links: subtasks that are enqueued by the end of another one, in the same transaction."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+
+from django.db import IntegrityError, transaction
+
+from . import codec
+from .packing import Packer
+from .statuses import SubtaskStatus
+from .store.contract import NewSubtask, Outcome, Store
+
+logger = logging.getLogger("django_tasksets")
+
+
+def enqueue_links(store: Store, finals: Iterable[Outcome]) -> list[NewSubtask]:
+    """Enqueue the links that these ends set off; returns the rows.
+
+    A step of the transaction that records the ends. Never fails because of a link: one that cannot
+    be enqueued (its id is taken by now, its text has been tampered with) is logged and left out.
+    """
+    packer = Packer(store)
+    linked = [row for final in finals if final.claimed.links for row in _rows(packer, final)]
+    if not linked or _insert(store, linked):
+        return linked
+    return [row for row in linked if _insert(store, [row])]
+
+
+def _rows(packer: Packer, final: Outcome) -> Iterator[NewSubtask]:
+    """What an ended subtask sets off."""
+    claimed = final.claimed
+    if final.status == SubtaskStatus.SUCCESSFUL and final.return_value is not None:
+        kind, first = "link", final.return_value
+    elif final.status == SubtaskStatus.FAILED:
+        kind, first = "link_error", codec.handle("AsyncResult", claimed.id)
+    else:
+        return
+    try:
+        for link in json.loads(claimed.links).get(kind, ()):
+            yield packer.linked(link, first)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        logger.exception("links unreadable id=%s", claimed.id)
+
+
+def _insert(store: Store, rows: list[NewSubtask]) -> bool:
+    try:
+        with transaction.atomic(using=store.alias):
+            store.insert(rows)
+    except IntegrityError as error:
+        if len(rows) == 1:
+            logger.error("link not enqueued id=%s error=%s", rows[0].id, error)
+        return False
+    return True

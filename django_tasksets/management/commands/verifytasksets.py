@@ -1,0 +1,44 @@
+"""`manage.py verifytasksets`."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...exceptions import InvalidId
+from ...ids import parse_id
+from ...store import get_store
+from ...verifying import discrepancies, repair
+
+
+class Command(BaseCommand):
+    """Recounts task sets from their subtasks; exits with 1 if a count is wrong."""
+
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Which, and whether to repair."""
+        parser.add_argument("ids", nargs="*", help="task sets to look at; all by default")
+        parser.add_argument("--fix", action="store_true", help="write the right counts down")
+
+    def handle(self, **options: Any) -> None:
+        """Compare, list what differs, repair if asked to."""
+        store = get_store()
+        wrong = 0
+        for found in discrepancies(store, [self._id(text) for text in options["ids"]]):
+            wrong += 1
+            self.stdout.write(str(found))
+            if options["fix"] and repair(store, found.taskset_id):
+                self.stdout.write("  repaired")
+        self.stdout.write(f"{wrong} task sets with wrong counts")
+        if wrong and not options["fix"]:
+            sys.exit(1)
+
+    def _id(self, text: str) -> uuid.UUID:
+        try:
+            return parse_id(text)
+        except InvalidId as error:
+            raise CommandError(str(error)) from error

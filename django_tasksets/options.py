@@ -1,0 +1,57 @@
+"""Options by their names and values: Celery's others are accepted, misspelt ones are not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from .calls import IGNORED_OPTIONS
+from .exceptions import InvalidOption
+
+
+def refuse_unknown(given: Iterable[str], where: str, *, known: Collection[str] = ()) -> None:
+    """Raise InvalidOption for the first option that is neither known nor one of Celery's."""
+    for name in given:
+        if name not in known and name not in IGNORED_OPTIONS:
+            close = difflib.get_close_matches(name, known, n=1)
+            advice = f"; did you mean {close[0]!r}?" if close else ""
+            raise InvalidOption(f"{where}: unknown option {name!r}{advice}")
+
+
+def refuse_impossible(options: Mapping[str, Any], where: str) -> None:
+    """Raise InvalidOption for the first option of a task whose value cannot be."""
+    for name, (is_possible, expected) in _TASK_OPTIONS.items():
+        if name in options and not is_possible(options[name]):
+            raise InvalidOption(f"{where}: {name}={options[name]!r} is not {expected}")
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 255
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_exceptions(value: Any) -> bool:
+    return all(
+        isinstance(cls, type) and issubclass(cls, BaseException)
+        for cls in (value if isinstance(value, tuple | list) else (value,))
+    )
+
+
+# Those that are not options of a call, too; packing knows about these.
+_TASK_OPTIONS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "name": (_is_name, "1 to 255 characters"),
+    "default_retry_delay": (_is_span, "a number of seconds"),
+    "autoretry_for": (_are_exceptions, "a tuple of exception classes"),
+    "retry_backoff": (lambda value: _is_bool(value) or _is_span(value), "a number or a bool"),
+    "retry_backoff_max": (_is_span, "a number of seconds"),
+    "retry_jitter": (_is_bool, "a bool"),
+    "atomic": (_is_bool, "a bool"),
+}

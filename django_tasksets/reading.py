@@ -1,0 +1,147 @@
+"""Reads what came of a subtask: its return value, or the exception that it ended with."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from . import codec, conf
+from .exceptions import SubtaskFailed, SubtaskRevoked, UnknownId, UnreadableValue
+from .models import SubtaskRecord
+from .statuses import FINISHED, SubtaskStatus
+
+
+class Reading(Protocol):
+    """What has come of a subtask so far."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def traceback(self) -> str | None: ...
+    def value(self) -> Any:
+        """The return value, or the exception; None while there is neither."""
+
+
+def is_finished(reading: Reading | None) -> bool:
+    """Whether there is such a subtask, and its status is final."""
+    return reading is not None and reading.status in FINISHED
+
+
+def settle(reading: Reading, *, propagate: bool) -> Any:
+    """The return value of what is finished; an exception is raised, or else returned."""
+    try:
+        value = reading.value()
+    except UnreadableValue as error:
+        if propagate:
+            raise
+        return error
+    if propagate and reading.status != SubtaskStatus.SUCCESSFUL:
+        raise value
+    return value
+
+
+class Row(NamedTuple):
+    """The part of a subtask's row that is a Reading."""
+
+    id: uuid.UUID
+    position: int | None
+    status: str
+    retries: int
+    reason: str
+    return_value: str | None
+    errors: str
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of the last execution that did not succeed."""
+        return self._last_error().get("traceback") or None
+
+    def value(self) -> Any:
+        """See Reading."""
+        if self.status == SubtaskStatus.SUCCESSFUL:
+            return None if self.return_value is None else codec.decode(self.return_value)
+        if self.status == SubtaskStatus.REVOKED:
+            return self._revoked()
+        return self._failed() if self.status == SubtaskStatus.FAILED else None
+
+    def _last_error(self) -> dict[str, Any]:
+        line = self.errors.rstrip("\n").rpartition("\n")[2]
+        return dict(codec.decode(line)) if line else {}
+
+    def _revoked(self) -> Exception:
+        because = f": {self.reason}" if self.reason else ""
+        exception = SubtaskRevoked(f"Subtask {self.id} was revoked{because}")
+        exception.remote_traceback = self.traceback or ""
+        return exception
+
+    def _failed(self) -> Exception:
+        error = self._last_error()
+        path, traceback = error.get("exception_class") or "", error.get("traceback") or ""
+        exception = _own_exception(path, error.get("args"), traceback)
+        if exception is None:
+            what = ": ".join(part for part in (path, error.get("message")) if part)
+            exception = SubtaskFailed(what or self.reason or f"Subtask {self.id} failed")
+            exception.exception_class = path
+            exception.remote_traceback = traceback
+        if traceback:
+            exception.add_note(f"In subtask {self.id}:\n{traceback}")
+        return exception
+
+
+def read(subtask_id: uuid.UUID) -> Row | None:
+    """What has come of one subtask; None for an id that is unknown."""
+    return next(readings(pk=subtask_id), None)
+
+
+def readings(**which: Any) -> Iterator[Row]:
+    """What has come of the subtasks that `which` filters, by position."""
+    records = SubtaskRecord.objects.using(conf.current().DATABASE).filter(**which)
+    return (Row(*row) for row in records.order_by("position").values_list(*Row._fields))
+
+
+def missing(subtask_id: object = "") -> UnknownId:
+    """What stands for a subtask that is not there."""
+    return UnknownId(
+        f"A subtask {subtask_id} is not there: it was not applied, its transaction is not "
+        "committed, or it was forgotten or pruned"
+    )
+
+
+def _own_exception(path: str, args: str | None, traceback: str) -> Exception | None:
+    """The task's own exception made again, if its class is imported here and that works.
+
+    Its `__init__` is not called, since nobody knows what it would do with these arguments.
+    """
+    cls = _find_class(path)
+    if cls is None or args is None:
+        return None
+    try:
+        decoded = tuple(codec.decode(args))
+        exception = cls.__new__(cls, *decoded)
+        exception.args = decoded
+        exception.remote_traceback = traceback  # type: ignore[attr-defined]
+        str(exception)  # one that needs what __init__ would have set is of no use
+    except Exception:  # noqa: BLE001  it is somebody else's class
+        return None
+    return exception
+
+
+def _find_class(path: str) -> type[Exception] | None:
+    """The exception class at a dotted path, in a module that is imported already.
+
+    Reads `__dict__` only: a module's `__getattr__` might import.
+    """
+    parts = path.split(".")
+    lengths = range(len(parts) - 1, 0, -1)
+    module = next((name for n in lengths if (name := ".".join(parts[:n])) in sys.modules), "")
+    found: Any = sys.modules.get(module)
+    for part in parts[module.count(".") + 1 :]:
+        found = getattr(found, "__dict__", {}).get(part)
+    if not isinstance(found, type) or not issubclass(found, Exception):
+        return None
+    # These cannot be raised out of the generators and futures in which results are waited for.
+    return None if issubclass(found, StopIteration | StopAsyncIteration) else found

@@ -1,0 +1,210 @@
+"""Writes down what became of claimed subtasks, and everything that follows from it, at once."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from django.db import DatabaseError, DataError, IntegrityError
+
+from .completion import Settled, callbacks_ended, settle
+from .errorgroups import count_errors
+from .failures import describe, error_line
+from .linking import enqueue_links
+from .statuses import Role, SubtaskStatus
+from .store.contract import Outcome, Store, Tally
+from .store.contract import WaitingCallback as Callback
+
+logger = logging.getLogger("django_tasksets")
+
+# How much text goes into one transaction, unless one outcome has more: drivers and servers have
+# limits of their own for what they take at once.
+MAX_BYTES: Final = 4_000_000
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a recording did; to be told after its commit."""
+
+    written: list[Outcome] = field(default_factory=list)
+    late: list[Outcome] = field(default_factory=list)
+    """Outcomes that came after somebody else had decided about their subtasks."""
+    parked: list[Outcome] = field(default_factory=list)
+    """Outcomes whose rows, or whose sets' rows, somebody holds: not recorded, to be tried again."""
+    settled: Settled = field(default_factory=Settled)
+    ready: dict[uuid.UUID, str] = field(default_factory=dict)
+    """Subtasks that became READY by it, and their queues: callbacks, links, what is given back."""
+
+    def absorb(self, other: Recorded) -> None:
+        """Add what another recording did."""
+        self.written += other.written
+        self.late += other.late
+        self.parked += other.parked
+        self.settled.finished += other.settled.finished
+        self.settled.released += other.settled.released
+        self.settled.over_limit += other.settled.over_limit
+        self.ready |= other.ready
+
+
+def record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> Recorded:
+    """Record a batch: as a rule in one transaction.
+
+    What somebody holds is parked, and a result that the database refuses becomes a failure of its
+    subtask; neither takes the others with it. Errors of a connection that is gone are raised:
+    record the same outcomes again then, those that were committed unnoticed are recognised by
+    their fences.
+    """
+    first: dict[uuid.UUID, Outcome] = {}
+    for outcome in outcomes:
+        first.setdefault(outcome.claimed.id, outcome)
+    # One that returned while it was being given back has two; the first one counts.
+    recorded = Recorded(late=[o for o in outcomes if first[o.claimed.id] is not o])
+    wanted = list(first.values())
+    if any(outcome.parked for outcome in wanted):
+        # Ask before waiting again for what was held the last time.
+        held, wanted = _held_and_free(store, wanted)
+        recorded.parked += held
+    for portion in _portions(wanted):
+        recorded.absorb(_record_all(store, worker_id, portion))
+    return recorded
+
+
+def _record_all(store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]) -> Recorded:
+    try:
+        return store.run(lambda: _record(store, worker_id, outcomes))
+    except (DataError, IntegrityError) as error:
+        if len(outcomes) == 1:
+            return _record_refused(store, worker_id, outcomes[0], error)
+        middle = len(outcomes) // 2
+        parts = [outcomes[:middle], outcomes[middle:]]
+        recorded = Recorded()
+    except DatabaseError as error:
+        if not store.is_lock_timeout(error):
+            raise
+        held, free = _held_and_free(store, outcomes)
+        # Those who held something then may have let go of it by now.
+        parts = [free] if held and free else _by_set(free)
+        if len(parts) == 1 and not held:
+            held, parts = parts.pop(), []
+        recorded = Recorded(parked=held)
+    for part in parts:
+        recorded.absorb(_record_all(store, worker_id, part))
+    for outcome in recorded.parked:
+        outcome.parked = True
+    return recorded
+
+
+def _portions(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    portion: list[Outcome] = []
+    size = 0
+    for outcome in outcomes:
+        texts = (outcome.return_value, outcome.error, outcome.args, outcome.kwargs)
+        size += sum(len(text) for text in texts if text)
+        if portion and size > MAX_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(outcome)
+    if portion:
+        yield portion
+
+
+def _held_and_free(
+    store: Store, outcomes: Sequence[Outcome]
+) -> tuple[list[Outcome], list[Outcome]]:
+    free = store.free(outcomes)
+    return _without(outcomes, free), free
+
+
+def _by_set(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """The outcomes that lock the same set's row together, the others one by one."""
+    parts: dict[uuid.UUID, list[Outcome]] = {}
+    for outcome in outcomes:
+        key = outcome.claimed.set_that_counts or outcome.claimed.id
+        parts.setdefault(key, []).append(outcome)
+    return list(parts.values())
+
+
+def _record_refused(
+    store: Store, worker_id: uuid.UUID, outcome: Outcome, error: DatabaseError
+) -> Recorded:
+    """Record, in place of what the database will not take, that it would not."""
+    claimed = outcome.claimed
+    logger.error("subtask refused id=%s", claimed.id, exc_info=error)
+    failure = describe(error)
+    failed = Outcome(
+        claimed._replace(links=""),
+        SubtaskStatus.FAILED,
+        reason="the database refused the result",
+        error=error_line(failure, worker_id, claimed),
+        error_class=failure.exception_class,
+        error_message=failure.message,
+        started=outcome.started,
+    )
+    try:
+        return store.run(lambda: _record(store, worker_id, [failed]))
+    except (DataError, IntegrityError):
+        # It was not the result. Counts that somebody has changed by hand refuse to be counted
+        # down, for example, and that lasts until the sweep has repaired them.
+        outcome.parked = True
+        return Recorded(parked=[outcome])
+
+
+def _record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> Recorded:
+    written = store.finish(worker_id, outcomes)
+    recorded = Recorded(written=list(written))
+    if len(written) != len(outcomes):
+        missing = _without(outcomes, written)
+        # What an unacknowledged commit has written is told to hooks and receivers like anything
+        # else, but counts for nothing again.
+        mine = store.recorded(worker_id, missing)
+        recorded.written += mine
+        recorded.late = _without(missing, mine)
+    finals = [outcome for outcome in written if outcome.is_final]
+    recorded.settled = settle(store, tallies(finals))
+    released = [*recorded.settled.released, *_last_callbacks(store, finals)]
+    links = enqueue_links(store, finals)
+    count_errors(store, finals)
+    recorded.ready = {callback.id: callback.queue_name for callback in released}
+    recorded.ready |= {uuid.UUID(row.id): row.queue_name for row in links}
+    recorded.ready |= {
+        outcome.claimed.id: outcome.claimed.queue_name
+        for outcome in written
+        if outcome.status == SubtaskStatus.READY
+    }
+    return recorded
+
+
+def _without(outcomes: Iterable[Outcome], others: Iterable[Outcome]) -> list[Outcome]:
+    ids = {outcome.claimed.id for outcome in others}
+    return [outcome for outcome in outcomes if outcome.claimed.id not in ids]
+
+
+def _last_callbacks(store: Store, finals: Iterable[Outcome]) -> list[Callback]:
+    """Release on_finish where the callback before it is among `finals`."""
+    ended = [
+        (claimed.taskset_id, claimed.generation)
+        for claimed in (outcome.claimed for outcome in finals)
+        if claimed.role in (Role.ON_SUCCESS, Role.ON_FAILURE) and claimed.taskset_id is not None
+    ]
+    return callbacks_ended(store, ended) if ended else []
+
+
+def tallies(finals: Iterable[Outcome]) -> list[Tally]:
+    """The finished members among `finals`, counted by set and outcome."""
+    by_set: dict[uuid.UUID, Tally] = {}
+    for outcome in finals:
+        key = outcome.claimed.set_that_counts
+        if key is None:
+            continue
+        _, successful, failed, revoked, age = by_set.get(key) or Tally(key, 0, 0, 0, 0.0)
+        by_set[key] = Tally(
+            key,
+            successful + (outcome.status == SubtaskStatus.SUCCESSFUL),
+            failed + (outcome.status == SubtaskStatus.FAILED),
+            revoked + (outcome.status == SubtaskStatus.REVOKED),
+            max(age, outcome.age()),
+        )
+    return list(by_set.values())

@@ -1,0 +1,74 @@
+"""Rows on their way into the database: in memory while they are few, then in a temporary file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, Self
+
+from .statuses import SubtaskStatus
+from .store.contract import NewSubtask
+
+ROWS_IN_MEMORY: Final = 12_000
+
+
+class Spool:
+    """A sequence of rows that is written once and can be read often."""
+
+    def __init__(self) -> None:
+        self._rows: list[NewSubtask] = []
+        self._file: Any = None
+        self._length = 0
+        self.queues: set[str] = set()
+        """The queues that have something to claim once the rows are committed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, row: NewSubtask) -> None:
+        """Add a row at the end."""
+        self._rows.append(row)
+        self._length += 1
+        if row.status == SubtaskStatus.READY:
+            self.queues.add(row.queue_name)
+        if len(self._rows) >= ROWS_IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            # Closed by __exit__, like everything that was spooled.
+            self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
+        for row in self._rows:
+            self._file.write(json.dumps(row, default=datetime.isoformat) + "\n")
+        self._rows.clear()
+
+    def __iter__(self) -> Iterator[NewSubtask]:
+        """The rows in their order. One iteration at a time."""
+        if self._file is not None:
+            self._file.seek(0)
+            for line in self._file:
+                yield _row(json.loads(line))
+            self._file.seek(0, 2)
+        yield from self._rows
+
+
+def _row(values: list[Any]) -> NewSubtask:
+    row = NewSubtask._make(values)
+    return row._replace(
+        run_after=_moment(row.run_after),
+        expires_at=_moment(row.expires_at),
+        enqueued_at=_moment(row.enqueued_at),
+    )
+
+
+def _moment(text: Any) -> Any:
+    return None if text is None else datetime.fromisoformat(text)

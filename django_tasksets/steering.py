@@ -1,0 +1,325 @@
+"""Steering sets: pause and resume, retry what failed, run a set again.
+
+Members are locked before their set here too, and a set's row is asked, under its lock, whether
+what was asked of it still holds: of a pause and a resume at the same time the later one wins.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.utils import timezone
+
+from .completion import nothing
+from .enqueueing import tell_enqueued
+from .exceptions import UnknownId
+from .ids import new_id
+from .models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
+from .packing import CLAIM_STEP
+from .spooling import Spool
+from .statuses import (
+    FINISHED_SETS,
+    RevokeFlag,
+    Role,
+    SubtaskStatus,
+    TaskSetStatus,
+    callback_position,
+)
+from .store import get_store
+from .store.contract import NewSubtask, SetState, Store, batches
+from .store.moments import Now
+from .wakeups import wake_on_commit
+
+CHUNK = 500
+ENDED_BADLY = (SubtaskStatus.FAILED, SubtaskStatus.REVOKED)
+# What a subtask is given back with when it is to be executed as if for the first time. Its claims
+# go on: a fence is never issued twice. Its errors stay, as its history.
+AFRESH: dict[str, Any] = {
+    "reason": "",
+    "revoke_flag": RevokeFlag.NONE,
+    "worker_id": None,
+    "retries": 0,
+    "crashes": 0,
+    "claimed_at": None,
+    "started_at": None,
+    "finished_at": None,
+    "return_value": None,
+    "error_fingerprint": "",
+    "run_after": None,
+    "expires_at": None,
+}
+
+
+# Pause and resume
+
+
+def pause_set(taskset_id: uuid.UUID) -> bool:
+    """Hold back the members of a running set that no worker has claimed; whether it was running.
+
+    Those that execute go on, and are recorded. In chunks, after the mark is committed.
+    """
+    store = get_store()
+    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
+    paused = store.run(lambda: sets.filter(paused_at=None).update(paused_at=Now())) == 1
+    _shift_members(store, taskset_id, (SubtaskStatus.READY, SubtaskStatus.SCHEDULED), paused=True)
+    return paused
+
+
+def resume_set(taskset_id: uuid.UUID) -> bool:
+    """Let the members of a paused set be claimed again; whether it was paused."""
+    store = get_store()
+    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
+    resumed = store.run(lambda: sets.filter(paused_at__isnull=False).update(paused_at=None)) == 1
+    _shift_members(store, taskset_id, (SubtaskStatus.WAITING,), paused=False)
+    return resumed
+
+
+def _shift_members(
+    store: Store, taskset_id: uuid.UUID, statuses: Sequence[str], *, paused: bool
+) -> None:
+    """Move members to or from WAITING, chunk by chunk by position, while the mark stands."""
+    position = 0
+    members = SubtaskRecord.objects.using(store.alias).filter(
+        taskset_id=taskset_id, position__gte=0, status__in=statuses
+    )
+    while True:
+        chunk = members.filter(position__gte=position).order_by("position")[:CHUNK]
+        keys = list(chunk.values_list("position", "id"))
+        if not keys:
+            return
+        position = (keys[-1][0] or 0) + 1
+        ids = [key for _, key in keys]
+        if not store.run(partial(_shift, store, taskset_id, members, ids, paused=paused)):
+            return
+
+
+def _shift(
+    store: Store,
+    taskset_id: uuid.UUID,
+    members: QuerySet[SubtaskRecord],
+    ids: list[uuid.UUID],
+    *,
+    paused: bool,
+) -> bool:
+    """One chunk in one transaction; False if the set has been told otherwise in the meantime."""
+    found = dict(
+        store.locked(members.filter(id__in=ids), skip=True).values_list("id", "queue_name")
+    )
+    state = _locked_state(store, taskset_id)
+    if state is None or (state.paused_at is not None) != paused:
+        return False
+    due = Q(run_after=None) | Q(run_after__lte=Now())
+    status: Any = SubtaskStatus.WAITING
+    if not paused:
+        status = Case(
+            When(due, then=Value(SubtaskStatus.READY)), default=Value(SubtaskStatus.SCHEDULED)
+        )
+        wake_on_commit(store, set(found.values()))
+    SubtaskRecord.objects.using(store.alias).filter(id__in=list(found)).update(status=status)
+    return True
+
+
+def _locked_state(store: Store, taskset_id: uuid.UUID) -> SetState | None:
+    """Lock the set's row; its state, or None if it is gone."""
+    states = store.count([nothing(taskset_id)])
+    return states[0] if states else None
+
+
+# Retry
+
+
+def retry_failed_set(taskset_id: uuid.UUID, *, fingerprint: str | None = None) -> int:
+    """Take FAILED and REVOKED members back to be executed again; how many.
+
+    With a `fingerprint`, only the members that failed with that error. While the set runs they
+    join it again; a finished set runs again, in a new generation with callbacks of its own, and
+    so does one that was being revoked. All in one transaction, or in the caller's.
+    """
+    store = get_store()
+    members = SubtaskRecord.objects.using(store.alias).filter(
+        taskset_id=taskset_id, position__gte=0, status__in=ENDED_BADLY
+    )
+    if fingerprint is not None:
+        members = members.filter(status=SubtaskStatus.FAILED, error_fingerprint=fingerprint)
+    return store.run(lambda: _take_back(store, taskset_id, members))
+
+
+def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
+    """Take those of `ids` back that are FAILED or REVOKED; how many. See retry_failed_set().
+
+    A callback is executed again by itself; one that was not needed stays as it is.
+    """
+    store = get_store()
+    rows = SubtaskRecord.objects.using(store.alias).filter(status__in=ENDED_BADLY)
+    retried = 0
+    for batch in batches(ids, CHUNK):
+        members = rows.members().filter(id__in=batch)
+        for key in sorted(set(members.values_list("taskset_id", flat=True))):
+            mine = members.filter(taskset_id=key)
+            retried += store.run(partial(_take_back, store, key, mine))
+        others = rows.filter(id__in=batch).filter(Q(taskset=None) | ~Q(role=Role.MEMBER))
+        others = others.exclude(Q(started_at=None), ~Q(role=Role.MEMBER))
+        retried += store.run(partial(_take_back_alone, store, others))
+    return retried
+
+
+def _take_back(store: Store, taskset_id: uuid.UUID, members: QuerySet[SubtaskRecord]) -> int:
+    found = list(
+        store.locked(members, skip=True).values_list(
+            "id", "status", "error_fingerprint", "queue_name"
+        )
+    )
+    state = _locked_state(store, taskset_id)
+    if not found or state is None:
+        return 0
+    counts = Counter(status for _, status, _, _ in found)
+    generation = _reopen(store, state) if state.status in FINISHED_SETS else state.generation
+    TaskSetRecord.objects.using(store.alias).filter(id=taskset_id).update(
+        remaining=F("remaining") + len(found),
+        failed=F("failed") - counts[SubtaskStatus.FAILED],
+        revoked=F("revoked") - counts[SubtaskStatus.REVOKED],
+        revoke_requested_at=None,
+        revoke_reason="",
+    )
+    paused = state.paused_at is not None and state.status == TaskSetStatus.RUNNING
+    status = SubtaskStatus.WAITING if paused else SubtaskStatus.READY
+    subtasks = SubtaskRecord.objects.using(store.alias)
+    for batch in batches((key for key, *_ in found), CHUNK):
+        subtasks.filter(id__in=batch).update(**AFRESH, status=status, generation=generation)
+    _uncount_errors(store, taskset_id, Counter(mark for _, _, mark, _ in found if mark))
+    wake_on_commit(store, {queue for *_, queue in found})
+    return len(found)
+
+
+def _take_back_alone(store: Store, rows: QuerySet[SubtaskRecord]) -> int:
+    found = dict(store.locked(rows, skip=True).values_list("id", "queue_name"))
+    subtasks = SubtaskRecord.objects.using(store.alias).filter(id__in=list(found))
+    wake_on_commit(store, set(found.values()))
+    return subtasks.update(**AFRESH, status=SubtaskStatus.READY)
+
+
+def _reopen(store: Store, state: SetState) -> int:
+    """Let a finished set, whose row is locked, run again; its new generation."""
+    generation = state.generation + 1
+    TaskSetRecord.objects.using(store.alias).filter(id=state.id).update(
+        generation=generation,
+        status=TaskSetStatus.RUNNING,
+        finished_at=None,
+        announced_at=None,
+        paused_at=None,
+    )
+    if state.has_callbacks:
+        callbacks = SubtaskRecord.objects.using(store.alias).callbacks()
+        mine = callbacks.filter(taskset_id=state.id, generation=state.generation)
+        now = timezone.now()
+        store.insert(
+            [
+                copied(row, taskset_id=state.id, generation=generation, now=now)
+                for row in mine.iterator()
+            ]
+        )
+    return generation
+
+
+def _uncount_errors(store: Store, taskset_id: uuid.UUID, marks: Counter[str]) -> None:
+    """Take retried members out of their error groups. The set's row is locked: no one else does."""
+    groups = ErrorGroupRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+    for mark, count in marks.items():
+        groups.filter(fingerprint=mark).update(count=F("count") - count)
+    groups.filter(count__lte=0).delete()
+
+
+# Run again
+
+
+def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
+    """Apply a new set with the same members, callbacks and policy; returns its id.
+
+    It knows the old one as its `origin`. Raises UnknownId if there is no such set.
+    """
+    store = get_store()
+    old = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id).first()
+    if old is None or old.status == TaskSetStatus.SAVED:
+        raise UnknownId(f"no task set with the id {taskset_id} has been applied")
+    key, now = new_id(), timezone.now()
+    with Spool() as spool:
+        for row in _copies(store, old, key, now):
+            spool.append(row)
+        total = sum(1 for row in spool if row.role == Role.MEMBER)
+        record = _record_again(old, key, now, total)
+
+        def work() -> None:
+            record.save(using=store.alias, force_insert=True)
+            store.insert(spool)
+            wake_on_commit(store, spool.queues)
+            tell_enqueued(store, key, total)
+
+        store.run(work)
+    return key
+
+
+def _copies(
+    store: Store, old: TaskSetRecord, key: uuid.UUID, now: datetime.datetime
+) -> Iterator[NewSubtask]:
+    rows = SubtaskRecord.objects.using(store.alias).filter(taskset_id=old.id)
+    mine = rows.filter(Q(role=Role.MEMBER) | Q(generation=old.generation))
+    for row in mine.order_by("position").iterator(chunk_size=1000):
+        yield copied(row, taskset_id=key, generation=1, now=now)
+
+
+def copied(
+    row: SubtaskRecord, *, taskset_id: uuid.UUID, generation: int, now: datetime.datetime
+) -> NewSubtask:
+    """A new subtask that makes the same call in the same role."""
+    position = row.position or 0
+    status = SubtaskStatus.READY
+    order = int(now.timestamp() * 1_000_000) + max(position, 0) * CLAIM_STEP
+    if row.role != Role.MEMBER:
+        position, status = callback_position(Role(row.role), generation), SubtaskStatus.WAITING
+    return NewSubtask(
+        id=new_id().hex,
+        taskset_id=taskset_id.hex,
+        role=row.role,
+        position=position,
+        generation=generation,
+        weight=row.weight,
+        task_name=row.task_name,
+        args=row.args,
+        kwargs=row.kwargs,
+        options=row.options,
+        links=row.links,
+        queue_name=row.queue_name,
+        priority=row.priority,
+        claim_order=order,
+        run_after=None,
+        expires_at=None,
+        status=status,
+        enqueued_at=now,
+    )
+
+
+def _record_again(
+    old: TaskSetRecord, key: uuid.UUID, now: datetime.datetime, total: int
+) -> TaskSetRecord:
+    return TaskSetRecord(
+        id=key,
+        name=old.name,
+        total=total,
+        remaining=total,
+        max_failures=old.max_failures,
+        max_failures_percent=old.max_failures_percent,
+        has_callbacks=old.has_callbacks,
+        metadata=old.metadata,
+        owner_id=old.owner_id,
+        related_type_id=old.related_type_id,
+        related_id=old.related_id,
+        origin_id=old.id,
+        enqueued_at=now,
+        sealed_at=now,
+    )

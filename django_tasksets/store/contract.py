@@ -1,0 +1,373 @@
+"""What the flow needs of a database, said once.
+
+Every verb runs on the calling thread's connection to `alias`. A verb is one step of a transaction
+that the caller has begun with `run`, unless its docstring says that it is a transaction by itself.
+Locks are taken in one order everywhere: members by id, then sets by id, then callback rows by id;
+whatever else locks several rows skips those that are locked.
+"""
+
+from __future__ import annotations
+
+import abc
+import datetime
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from django.db.models import Model, QuerySet
+
+from ..calls import Seconds
+from ..statuses import FINISHED, Role, SubtaskStatus, TaskSetStatus
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+
+
+class NewSubtask(NamedTuple):
+    """A row to insert. `id` and `taskset_id` are 32 hexadecimal digits, values are codec text."""
+
+    id: str
+    taskset_id: str | None
+    role: str
+    position: int | None
+    generation: int
+    weight: int
+    task_name: str
+    args: str
+    kwargs: str
+    options: str
+    links: str
+    queue_name: str
+    priority: int
+    claim_order: int
+    run_after: datetime.datetime | None
+    expires_at: datetime.datetime | None
+    status: str
+    enqueued_at: datetime.datetime
+
+
+class Claimed(NamedTuple):
+    """A subtask that this worker holds; `(worker_id, claims)` is its fence."""
+
+    id: uuid.UUID
+    claims: int
+    task_name: str
+    args: str
+    kwargs: str
+    options: str
+    links: str
+    taskset_id: uuid.UUID | None
+    role: str
+    generation: int
+    queue_name: str
+    priority: int
+    claim_order: int
+    attempts: int
+    retries: int
+    crashes: int
+    enqueued_at: datetime.datetime
+    expires_at: datetime.datetime | None
+
+    @property
+    def set_that_counts(self) -> uuid.UUID | None:
+        """The set of which it is a member."""
+        return self.taskset_id if self.role == Role.MEMBER else None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a claimed subtask, to be recorded under its fence."""
+
+    claimed: Claimed
+    status: SubtaskStatus
+    """SUCCESSFUL, FAILED or REVOKED; or READY or SCHEDULED, which give the subtask back."""
+    return_value: str | None = None
+    reason: str = ""
+    error: str = ""
+    """A line for `errors`, without its line end; empty for none."""
+    error_fingerprint: str = ""
+    error_class: str = ""
+    error_message: str = ""
+    delay: Seconds = 0
+    """For SCHEDULED: how long after the recording it is due, in database time."""
+    run_after: datetime.datetime | None = None
+    """For SCHEDULED: when it is due, instead of a delay."""
+    args: str | None = None
+    """New arguments for the next execution; None keeps the old ones."""
+    kwargs: str | None = None
+    started: float | None = None
+    """time.monotonic() when it began to execute; None if it did not."""
+    retried: bool = False
+    crashed: bool = False
+    hooks: Callable[[], None] | None = None
+    """To be called once the outcome has been recorded."""
+    exception: BaseException | None = None
+    """What the task raised, for a caller in the same thread."""
+    parked: bool = False
+    """Somebody held its row, or its set's, when it was last to be recorded."""
+
+    @property
+    def is_final(self) -> bool:
+        """The subtask is not given back by it."""
+        return self.status in FINISHED
+
+    @property
+    def has_time(self) -> bool:
+        """The subtask is given back for a time to come, be it for after a pause."""
+        return self.status in (SubtaskStatus.SCHEDULED, SubtaskStatus.WAITING)
+
+    def age(self) -> Seconds:
+        """How long ago it began to execute; 0 if it did not."""
+        return 0.0 if self.started is None else time.monotonic() - self.started
+
+    def call_off(self) -> None:
+        """End what would be given back, because it is revoked. There are no hooks for that."""
+        self.status, self.reason = SubtaskStatus.REVOKED, "revoked"
+        self.retried, self.hooks = False, None
+
+
+class Tally(NamedTuple):
+    """How many members of one set have just finished, by outcome."""
+
+    taskset_id: uuid.UUID
+    successful: int
+    failed: int
+    revoked: int
+    age: Seconds
+    """How long ago the first of them began to execute; 0 if none did."""
+
+
+class SetState(NamedTuple):
+    """A set's row as it is after a count, under its lock."""
+
+    id: uuid.UUID
+    status: str
+    total: int
+    remaining: int
+    failed: int
+    revoked: int
+    generation: int
+    sealed_at: object
+    """Set or None, as the driver gives it."""
+    revoke_requested_at: object
+    paused_at: object
+    has_callbacks: bool
+    max_failures: int | None
+    max_failures_percent: float | None
+
+
+class WaitingCallback(NamedTuple):
+    """A callback row that is not released."""
+
+    id: uuid.UUID
+    taskset_id: uuid.UUID
+    role: str
+    generation: int
+    queue_name: str
+
+
+class Ended(NamedTuple):
+    """A subtask that was ended without being executed."""
+
+    id: uuid.UUID
+    taskset_id: uuid.UUID | None
+    role: str
+    generation: int
+    task_name: str
+
+
+class Held(NamedTuple):
+    """What has been asked of a subtask that a worker holds."""
+
+    id: uuid.UUID
+    claims: int
+    revoke_flag: int
+
+
+class Store(abc.ABC):
+    """The statements that enqueueing, claiming and recording are made of."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    # Connections
+
+    @abc.abstractmethod
+    def dedicate(self) -> None:
+        """Give the calling thread a new connection of its own for bookkeeping, set up as this
+        database is best used, in place of the one that it has, which is closed."""
+
+    @abc.abstractmethod
+    def reconnect(self) -> None:
+        """Close and open a dedicated connection; raises the database's error if it cannot."""
+
+    # Transactions
+
+    @abc.abstractmethod
+    def run(self, work: Callable[[], T]) -> T:
+        """Call `work` in one transaction and commit it.
+
+        A deadlock or serialisation error rolls back and calls `work` again, up to ten times with
+        jitter, unless the caller's own transaction is open around it: then `work` is a savepoint
+        and the error is raised. What `work` leaves outside the database it leaves for each call.
+        """
+
+    @abc.abstractmethod
+    def locked(self, queryset: QuerySet[M, M], *, skip: bool) -> QuerySet[M, M]:
+        """`queryset` in the order of ids, to be read with its rows locked, as far as the database
+        can. With `skip` it leaves out what somebody else has locked; without, it waits."""
+
+    @abc.abstractmethod
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the transaction that raised `error` may well succeed if it is run again."""
+
+    @abc.abstractmethod
+    def is_lock_timeout(self, error: BaseException) -> bool:
+        """Whether `error` says that a row was locked by somebody for too long."""
+
+    @abc.abstractmethod
+    def now(self) -> datetime.datetime:
+        """The database's time; every comparison with a stored time uses it."""
+
+    # Enqueue
+
+    @abc.abstractmethod
+    def insert(self, rows: Iterable[NewSubtask]) -> None:
+        """Insert subtasks, in bulk, on the caller's transaction. Raises IntegrityError if an id
+        or a position is taken."""
+
+    # Claim
+
+    @abc.abstractmethod
+    def claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        """Make up to `limit` READY subtasks RUNNING for the worker; a transaction by itself.
+
+        They come in the order of (priority, highest first; claim_order). Rows that somebody else
+        has locked are passed over. No queues means all queues.
+        """
+
+    @abc.abstractmethod
+    def claim_ids(self, worker_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> list[Claimed]:
+        """Make those of `ids` that are READY RUNNING for the worker; a transaction by itself."""
+
+    # Record
+
+    @abc.abstractmethod
+    def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Write the outcomes, one for a subtask, to the rows still RUNNING under their fences.
+
+        Returns those that were written. A row that does not match is untouched: somebody else
+        decided about it, and its outcome here is late. What would give back a subtask that was
+        asked to be revoked, itself or with its set, is called off: that is its end. A member of a
+        paused set is given back to WAITING.
+        """
+
+    @abc.abstractmethod
+    def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Those outcomes that their rows have already, under their own fences: recorded by this
+        worker in a transaction whose commit was not acknowledged."""
+
+    @abc.abstractmethod
+    def free(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Those outcomes whose rows, and whose sets' rows, nobody has locked at this moment; never
+        waits. A transaction by itself."""
+
+    @abc.abstractmethod
+    def count(self, tallies: Sequence[Tally]) -> list[SetState]:
+        """Lock the sets in the order of their ids, and move members from `remaining` to their
+        outcome; a set begins with the first of them that had begun to execute. Returns the sets'
+        states after it. Sets that are gone are left out."""
+
+    @abc.abstractmethod
+    def close_sets(self, final: Sequence[tuple[uuid.UUID, TaskSetStatus]]) -> None:
+        """Give sets that are locked, sealed, RUNNING and without remaining members their final
+        status and their `finished_at`."""
+
+    @abc.abstractmethod
+    def waiting_callbacks(self, sets: Sequence[tuple[uuid.UUID, int]]) -> list[WaitingCallback]:
+        """Lock and return the WAITING callbacks of (set, generation), in the order of ids."""
+
+    @abc.abstractmethod
+    def release_callbacks(
+        self, released: Sequence[uuid.UUID], unneeded: Sequence[uuid.UUID], reason: str
+    ) -> None:
+        """Make locked callback rows READY, and the ones that are not needed REVOKED."""
+
+    # Revoke
+
+    @abc.abstractmethod
+    def revoke(self, ids: Sequence[uuid.UUID], reason: str) -> list[Ended]:
+        """Make those of `ids` that are WAITING, READY or SCHEDULED REVOKED; returns them. Rows
+        that somebody has locked are passed over. The members among them are still to be counted,
+        in the same transaction."""
+
+    @abc.abstractmethod
+    def flag(self, ids: Sequence[uuid.UUID], flag: int) -> int:
+        """Ask the workers that hold those of `ids` that are RUNNING to revoke them; how many. Rows
+        that somebody has locked are passed over."""
+
+    # Watch
+
+    @abc.abstractmethod
+    def flagged(self, worker_id: uuid.UUID) -> list[Held]:
+        """The worker's RUNNING subtasks that are to be revoked, themselves or with their set."""
+
+    @abc.abstractmethod
+    def promote(self, limit: int) -> set[str]:
+        """Make up to `limit` due SCHEDULED subtasks READY, those of paused sets WAITING; a
+        transaction by itself. Returns the names of the queues that have more to claim now."""
+
+    # Wake-ups
+
+    def can_notify(self) -> bool:
+        """Whether the database itself can wake a waiting worker."""
+        return False
+
+    def notify(self, queues: Iterable[str]) -> None:
+        """Wake workers that wait for one of the queues; to be called outside a transaction, and
+        only where can_notify() is true."""
+        raise NotImplementedError
+
+    def listen(self) -> Listener | None:
+        """A listener for this thread, which has a dedicated connection, or None: then the worker
+        polls."""
+        return None
+
+
+class Bell(Protocol):
+    """What rings inside this process: readable, as `select` means it, once it has rung."""
+
+    def fileno(self) -> int:
+        """The file descriptor to select on."""
+
+
+class Listener(abc.ABC):
+    """Waits for hints that work is there. A hint may be lost, doubled or wrong."""
+
+    patience: float = 1
+    """How many poll intervals to wait: more where hints are seldom lost."""
+
+    @abc.abstractmethod
+    def wait(self, timeout: Seconds, bell: Bell) -> bool:
+        """Block until a hint comes, the bell rings, or `timeout` has passed; whether it was a hint.
+
+        Raises the database's errors when its connection is gone; make a new listener then.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,345 @@
+"""The store in plain ORM: right on every database that Django knows, fast on none in particular."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Concat, Greatest
+
+from ..ids import parse_id
+from ..models import SubtaskRecord
+from ..querysets import SubtaskQuerySet
+from ..statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
+from .contract import (
+    Claimed,
+    Ended,
+    Held,
+    NewSubtask,
+    Outcome,
+    SetState,
+    Tally,
+    WaitingCallback,
+    batches,
+)
+from .moments import Now, from_now
+from .transactions import Transactions
+
+# SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
+BATCH: Final = 500
+
+
+class PortableStore(Transactions):
+    """Guarded updates through the ORM, with row locks where the database has them."""
+
+    # Enqueue
+
+    def insert(self, rows: Iterable[NewSubtask]) -> None:
+        for batch in batches(rows, BATCH):
+            SubtaskRecord.objects.using(self.alias).bulk_create(map(_unsaved, batch))
+
+    # Claim
+
+    def claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        # What an idle worker asks takes no lock.
+        names = self.with_ready(queues) if queues else self.ready_queues()
+        if not names:
+            return []
+        return self.run(lambda: self._claim_rows(worker_id, self._best(names, limit)))
+
+    def _best(self, queues: Sequence[str], limit: int) -> list[uuid.UUID]:
+        """The READY rows that are to be claimed first, by one ordered probe for each queue."""
+        features = self.connection.features
+        candidates: list[tuple[int, int, uuid.UUID]] = []
+        for name in queues:
+            ready = self.subtasks.ready().filter(queue_name=name)
+            ready = ready.order_by("-priority", "claim_order")
+            if features.has_select_for_update_skip_locked:
+                ready = ready.select_for_update(
+                    skip_locked=True, no_key=features.has_select_for_no_key_update
+                )
+            best = ready.values_list("priority", "claim_order", "id")[:limit]
+            candidates += [(-priority, order, key) for priority, order, key in best]
+        candidates.sort()
+        return [key for _, _, key in candidates[:limit]]
+
+    def claim_ids(self, worker_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> list[Claimed]:
+        return self.run(lambda: self._claim_rows(worker_id, ids))
+
+    def _claim_rows(self, worker_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        for batch in batches(ids, BATCH):
+            ready = self.locked(self.subtasks.ready().filter(id__in=batch), skip=True)
+            rows = [Claimed._make(row) for row in ready.values_list(*Claimed._fields)]
+            self.subtasks.filter(id__in=[row.id for row in rows]).update(
+                status=SubtaskStatus.RUNNING,
+                worker_id=worker_id,
+                claims=F("claims") + 1,
+                claimed_at=Now(),
+            )
+            claimed += [row._replace(claims=row.claims + 1) for row in rows]
+        return in_claim_order(claimed)
+
+    def with_ready(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues that have READY subtasks, each once."""
+        ready = self.subtasks.ready()
+        return [name for name in dict.fromkeys(queues) if ready.filter(queue_name=name).exists()]
+
+    def ready_queues(self) -> list[str]:
+        """The queues that have READY subtasks, one index probe each."""
+        names: list[str] = []
+        while True:
+            ready = self.subtasks.ready().order_by("queue_name")
+            if names:
+                ready = ready.filter(queue_name__gt=names[-1])
+            name = ready.values_list("queue_name", flat=True).first()
+            if name is None:
+                return names
+            names.append(name)
+
+    # Record
+
+    def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        held = self.held(worker_id, outcomes)
+        for outcome in held:
+            self.write(outcome)
+        return held
+
+    def held(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Lock the rows that are RUNNING under the outcomes' fences; returns those outcomes, with
+        what may not be given back as it was called off or held back."""
+        by_id = {outcome.claimed.id: outcome for outcome in outcomes}
+        matching: list[Outcome] = []
+        flagged: set[uuid.UUID] = set()
+        for batch in batches(sorted(by_id), BATCH):
+            running = self.subtasks.filter(
+                id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id
+            )
+            rows = self.locked(running, skip=False).values_list("id", "claims", "revoke_flag")
+            for key, claims, flag in rows:
+                if by_id[key].claimed.claims == claims:
+                    matching.append(by_id[key])
+                    if flag:
+                        flagged.add(key)
+        self._hold_back([o for o in matching if not o.is_final], flagged)
+        return matching
+
+    def _hold_back(self, given_back: Sequence[Outcome], flagged: set[uuid.UUID]) -> None:
+        """Call off what is revoked, and let members of paused sets wait."""
+        stopped = self.tasksets.running().filter(
+            Q(revoke_requested_at__isnull=False) | Q(paused_at__isnull=False)
+        )
+        marks: dict[uuid.UUID | None, Any] = {}
+        for batch in batches({outcome.claimed.set_that_counts for outcome in given_back}, BATCH):
+            sets = stopped.filter(id__in=[key for key in batch if key is not None])
+            marks |= dict(sets.values_list("id", "revoke_requested_at"))
+        for outcome in given_back:
+            key = outcome.claimed.set_that_counts
+            if outcome.claimed.id in flagged or marks.get(key) is not None:
+                outcome.call_off()
+            elif key in marks:
+                outcome.status = SubtaskStatus.WAITING
+
+    def write(self, outcome: Outcome) -> None:
+        """Write one outcome to its row, which is locked and known to match."""
+        changes: dict[str, Any] = {"status": outcome.status, "reason": outcome.reason}
+        if outcome.started is not None:
+            changes |= {"attempts": F("attempts") + 1}
+            changes |= {"started_at": Coalesce("started_at", from_now(-outcome.age()))}
+        if outcome.error:
+            changes["errors"] = Concat("errors", Value(outcome.error + "\n"))
+            changes["error_fingerprint"] = outcome.error_fingerprint
+        if outcome.crashed:
+            changes["crashes"] = F("crashes") + 1
+        if outcome.is_final:
+            changes |= {"finished_at": Now(), "return_value": outcome.return_value}
+        else:
+            changes |= _given_back(outcome)
+        self.subtasks.filter(id=outcome.claimed.id).update(**changes)
+
+    def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        by_fence = {(o.claimed.id, o.claimed.claims, str(o.status)): o for o in outcomes}
+        final: list[Outcome] = []
+        for batch in batches((outcome.claimed.id for outcome in outcomes), BATCH):
+            rows = self.subtasks.finished().filter(id__in=batch, worker_id=worker_id)
+            fences = rows.values_list("id", "claims", "status")
+            final += [by_fence[fence] for fence in fences if fence in by_fence]
+        return final
+
+    def free(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        if not self.connection.features.has_select_for_update_skip_locked:
+            return list(outcomes)
+        ids = {outcome.claimed.id for outcome in outcomes}
+        sets = {key for outcome in outcomes if (key := outcome.claimed.set_that_counts) is not None}
+        held = self.run(
+            lambda: self._held_rows(self.subtasks, ids) | self._held_rows(self.tasksets, sets)
+        )
+        return [
+            outcome
+            for outcome in outcomes
+            if held.isdisjoint((outcome.claimed.id, outcome.claimed.set_that_counts))
+        ]
+
+    def _held_rows(self, rows: Any, ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+        """Those of `ids` that are there and that somebody else has locked."""
+        held: set[uuid.UUID] = set()
+        for batch in batches(ids, BATCH):
+            mine = rows.filter(id__in=batch)
+            held.update(mine.values_list("id", flat=True))
+            held.difference_update(self.locked(mine, skip=True).values_list("id", flat=True))
+        return held
+
+    def count(self, tallies: Sequence[Tally]) -> list[SetState]:
+        by_id = {tally.taskset_id: tally for tally in tallies}
+        states: list[SetState] = []
+        for batch in batches(sorted(by_id), BATCH):
+            sets = self.locked(self.tasksets.filter(id__in=batch), skip=False)
+            rows = sets.values_list("started_at", *SetState._fields)
+            found = [(began, SetState._make(state)) for began, *state in rows]
+            self._add([by_id[state.id] for _, state in found])
+            self._begin([by_id[state.id] for began, state in found if began is None])
+            states += [_counted(state, by_id[state.id]) for _, state in found]
+        return states
+
+    def _add(self, tallies: Iterable[Tally]) -> None:
+        """Most are alike: one statement for each kind."""
+        alike: dict[tuple[int, int, int], list[uuid.UUID]] = {}
+        for key, successful, failed, revoked, _ in tallies:
+            alike.setdefault((successful, failed, revoked), []).append(key)
+        for (successful, failed, revoked), keys in alike.items():
+            if finished := successful + failed + revoked:
+                self.tasksets.filter(id__in=keys).update(
+                    remaining=F("remaining") - finished,
+                    successful=F("successful") + successful,
+                    failed=F("failed") + failed,
+                    revoked=F("revoked") + revoked,
+                )
+
+    def _begin(self, tallies: Iterable[Tally]) -> None:
+        ages = {tally.taskset_id: tally.age for tally in tallies if tally.age > 0}
+        if ages:
+            moments = [When(id=key, then=from_now(-age)) for key, age in ages.items()]
+            self.tasksets.filter(id__in=list(ages)).update(started_at=Case(*moments))
+
+    def close_sets(self, final: Sequence[tuple[uuid.UUID, TaskSetStatus]]) -> None:
+        for status in {status for _, status in final}:
+            for batch in batches((key for key, its in final if its == status), BATCH):
+                self.tasksets.running().filter(
+                    id__in=batch, remaining=0, sealed_at__isnull=False
+                ).update(status=status, finished_at=Now(), announced_at=None)
+
+    def waiting_callbacks(self, sets: Sequence[tuple[uuid.UUID, int]]) -> list[WaitingCallback]:
+        wanted = set(sets)
+        callbacks: list[WaitingCallback] = []
+        for batch in batches(sorted({key for key, _ in wanted}), BATCH):
+            rows = self.subtasks.filter(
+                taskset_id__in=batch, position__lt=0, status=SubtaskStatus.WAITING
+            )
+            found = self.locked(rows, skip=False).values_list(*WaitingCallback._fields)
+            callbacks += map(WaitingCallback._make, found)
+        return [one for one in callbacks if (one.taskset_id, one.generation) in wanted]
+
+    def release_callbacks(
+        self, released: Sequence[uuid.UUID], unneeded: Sequence[uuid.UUID], reason: str
+    ) -> None:
+        waiting = self.subtasks.filter(status=SubtaskStatus.WAITING)
+        for batch in batches(released, BATCH):
+            # A callback that was given an eta or a countdown waits for that too.
+            waiting.filter(id__in=batch).update(status=ready_when_due())
+        for batch in batches(unneeded, BATCH):
+            waiting.filter(id__in=batch).update(
+                status=SubtaskStatus.REVOKED, reason=reason, finished_at=Now()
+            )
+
+    # Revoke
+
+    def revoke(self, ids: Sequence[uuid.UUID], reason: str) -> list[Ended]:
+        ended: list[Ended] = []
+        for batch in batches(ids, BATCH):
+            rows = self.locked(self.subtasks.pending().filter(id__in=batch), skip=True)
+            found = [Ended._make(row) for row in rows.values_list(*Ended._fields)]
+            self.subtasks.filter(id__in=[row.id for row in found]).update(
+                status=SubtaskStatus.REVOKED, reason=reason, finished_at=Now()
+            )
+            ended += found
+        return ended
+
+    def flag(self, ids: Sequence[uuid.UUID], flag: int) -> int:
+        flagged = 0
+        running = self.subtasks.filter(status=SubtaskStatus.RUNNING)
+        for batch in batches(ids, BATCH):
+            rows = self.locked(running.filter(id__in=batch), skip=True)
+            keys = list(rows.values_list("id", flat=True))
+            raised = Greatest(F("revoke_flag"), Value(flag))
+            flagged += self.subtasks.filter(id__in=keys).update(revoke_flag=raised)
+        return flagged
+
+    # Watch
+
+    def flagged(self, worker_id: uuid.UUID) -> list[Held]:
+        mine = self.subtasks.filter(status=SubtaskStatus.RUNNING, worker_id=worker_id)
+        with_their_set = Q(role=Role.MEMBER, taskset__revoke_requested_at__isnull=False)
+        asked = ~Q(revoke_flag=RevokeFlag.NONE) | with_their_set
+        rows = mine.filter(asked).values_list(*Held._fields)
+        return [Held._make(row) for row in rows]
+
+    def promote(self, limit: int) -> set[str]:
+        due = self.subtasks.filter(status=SubtaskStatus.SCHEDULED, run_after__lte=Now())
+        ids = list(due.order_by("run_after").values_list("id", flat=True)[:limit])
+        return self.run(lambda: self._promote(due, ids)) if ids else set()
+
+    def _promote(self, due: SubtaskQuerySet, ids: Sequence[uuid.UUID]) -> set[str]:
+        queues: set[str] = set()
+        for batch in batches(ids, BATCH):
+            rows = self.locked(due.filter(id__in=batch), skip=True)
+            found = dict(rows.values_list("id", "queue_name"))
+            mine = self.subtasks.filter(id__in=list(found))
+            paused = mine.members().filter(taskset__paused_at__isnull=False)
+            held_back = list(paused.values_list("id", flat=True))
+            if held_back:
+                self.subtasks.filter(id__in=held_back).update(status=SubtaskStatus.WAITING)
+            mine.exclude(id__in=held_back).update(status=SubtaskStatus.READY)
+            queues |= {name for key, name in found.items() if key not in held_back}
+        return queues
+
+
+def in_claim_order(rows: list[Claimed]) -> list[Claimed]:
+    """The rows as a claim returns them; sorted in place."""
+    rows.sort(key=lambda row: (-row.priority, row.claim_order))
+    return rows
+
+
+def ready_when_due() -> Case:
+    """The status of what waits for nothing but its time."""
+    due = Q(run_after=None) | Q(run_after__lte=Now())
+    return Case(When(due, then=Value(SubtaskStatus.READY)), default=Value(SubtaskStatus.SCHEDULED))
+
+
+def _unsaved(row: NewSubtask) -> SubtaskRecord:
+    values = row._asdict() | {"id": parse_id(row.id)}
+    if row.taskset_id is not None:
+        values["taskset_id"] = parse_id(row.taskset_id)
+    return SubtaskRecord(**values)
+
+
+def _given_back(outcome: Outcome) -> dict[str, Any]:
+    changes: dict[str, Any] = {"worker_id": None, "claimed_at": None}
+    if outcome.has_time:
+        changes["run_after"] = outcome.run_after or from_now(outcome.delay)
+    if outcome.args is not None:
+        changes["args"] = outcome.args
+    if outcome.kwargs is not None:
+        changes["kwargs"] = outcome.kwargs
+    if outcome.retried:
+        changes["retries"] = F("retries") + 1
+    return changes
+
+
+def _counted(state: SetState, tally: Tally) -> SetState:
+    return state._replace(
+        remaining=state.remaining - tally.successful - tally.failed - tally.revoked,
+        failed=state.failed + tally.failed,
+        revoked=state.revoked + tally.revoked,
+    )

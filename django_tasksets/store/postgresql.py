@@ -1,0 +1,268 @@
+"""The store on PostgreSQL with psycopg 3: COPY in, one statement for a batch in and out."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from ..statuses import SubtaskStatus
+from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
+from .notifications import CHANNEL, NotificationListener
+from .portable import PortableStore
+from .tables import (
+    CLAIMED_COLUMNS_OF_S,
+    INSERT_COLUMNS,
+    STATE_COLUMNS_OF_T,
+    SUBTASK,
+    TASKSET,
+)
+
+DEADLOCK: Final = "40P01"
+SERIALIZATION: Final = "40001"
+LOCK_TIMEOUT: Final = "55P03"
+
+COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
+
+# The queues that have READY rows, by hops over the index instead of reading all of it.
+ALL_QUEUES: Final = f"""
+    WITH RECURSIVE hop(name) AS (
+        SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'
+        UNION ALL
+        SELECT (SELECT min(queue_name) FROM {SUBTASK}
+                WHERE status = 'READY' AND queue_name > hop.name)
+        FROM hop WHERE hop.name IS NOT NULL
+    ) SELECT name FROM hop WHERE name IS NOT NULL"""
+
+# One ordered probe for each queue: `queue_name = ANY (...)` would sort every READY row. The CTE is
+# MATERIALIZED because a plan that runs its LIMIT more than once would claim more than the limit.
+CLAIM: Final = f"""
+    WITH candidate AS MATERIALIZED (
+        SELECT probe.id FROM ({{queues}}) queue(name) CROSS JOIN LATERAL (
+            SELECT id, priority, claim_order FROM {SUBTASK}
+            WHERE status = 'READY' AND queue_name = queue.name
+            ORDER BY priority DESC, claim_order LIMIT %(limit)s
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) probe ORDER BY probe.priority DESC, probe.claim_order LIMIT %(limit)s
+    ), claimed AS (
+        UPDATE {SUBTASK} s SET status = 'RUNNING', worker_id = %(worker_id)s,
+            claims = s.claims + 1, claimed_at = statement_timestamp()
+        FROM candidate WHERE s.id = candidate.id
+        RETURNING {CLAIMED_COLUMNS_OF_S}
+    ) SELECT * FROM claimed ORDER BY priority DESC, claim_order"""
+CLAIM_FROM_ALL: Final = CLAIM.format(queues=ALL_QUEUES)
+CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")
+
+# Sorted arrays do not make an UPDATE lock in their order; an ordered locking SELECT does.
+SUCCEED: Final = f"""
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM {SUBTASK}
+        WHERE id = ANY (%(ids)s::uuid[]) AND status = 'RUNNING' AND worker_id = %(worker_id)s
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE {SUBTASK} s SET status = 'SUCCESSFUL', return_value = outcome.value,
+        attempts = s.attempts + 1, finished_at = statement_timestamp(), reason = '',
+        started_at = coalesce(
+            s.started_at, statement_timestamp() - outcome.age * interval '1 second')
+    FROM mine JOIN unnest(
+        %(ids)s::uuid[], %(claims)s::int[], %(values)s::text[], %(ages)s::float8[]
+    ) outcome(id, claims, value, age) ON outcome.id = mine.id
+    WHERE s.id = mine.id AND s.claims = outcome.claims
+    RETURNING s.id"""
+
+# Every other ending, of rows that are locked already.
+WRITE: Final = f"""
+    UPDATE {SUBTASK} s SET status = outcome.status, reason = outcome.reason,
+        errors = s.errors || outcome.error,
+        error_fingerprint = CASE WHEN outcome.error = '' THEN s.error_fingerprint
+            ELSE outcome.fingerprint END,
+        attempts = s.attempts + outcome.begun,
+        started_at = CASE WHEN outcome.begun = 0 THEN s.started_at ELSE coalesce(
+            s.started_at, statement_timestamp() - outcome.age * interval '1 second') END,
+        finished_at = CASE WHEN outcome.is_final THEN statement_timestamp() END,
+        worker_id = CASE WHEN outcome.is_final THEN s.worker_id END,
+        claimed_at = CASE WHEN outcome.is_final THEN s.claimed_at END,
+        run_after = CASE WHEN outcome.has_time THEN coalesce(outcome.run_after,
+            statement_timestamp() + outcome.delay * interval '1 second') ELSE s.run_after END,
+        args = coalesce(outcome.args, s.args), kwargs = coalesce(outcome.kwargs, s.kwargs),
+        retries = s.retries + outcome.retried, crashes = s.crashes + outcome.crashed
+    FROM unnest(
+        %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::float8[],
+        %s::bool[], %s::bool[], %s::timestamptz[], %s::float8[], %s::text[], %s::text[],
+        %s::int[], %s::int[]
+    ) outcome(id, status, reason, error, fingerprint, begun, age, is_final, has_time, run_after,
+        delay, args, kwargs, retried, crashed)
+    WHERE s.id = outcome.id"""
+
+COUNT: Final = f"""
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM {TASKSET} WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE {TASKSET} t SET
+        remaining = t.remaining - tally.successful - tally.failed - tally.revoked,
+        successful = t.successful + tally.successful,
+        failed = t.failed + tally.failed,
+        revoked = t.revoked + tally.revoked,
+        started_at = CASE WHEN tally.age = 0 THEN t.started_at ELSE coalesce(
+            t.started_at, statement_timestamp() - tally.age * interval '1 second') END
+    FROM locked JOIN unnest(
+        %(ids)s::uuid[], %(successful)s::int[], %(failed)s::int[], %(revoked)s::int[],
+        %(ages)s::float8[]
+    ) tally(id, successful, failed, revoked, age) ON tally.id = locked.id
+    WHERE t.id = locked.id
+    RETURNING {STATE_COLUMNS_OF_T}"""
+
+
+class PostgreSQLStore(PortableStore):
+    """Hot operations as single statements for whole batches."""
+
+    def reconnect(self) -> None:
+        super().reconnect()
+        with self.connection.cursor() as cursor:
+            # Our statements find their rows by index; right after a bulk load the planner, which
+            # has no statistics yet, would rather read the whole table. A set's row that somebody
+            # holds for long must not hold up the results of all others.
+            cursor.execute("SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'")
+
+    def now(self) -> datetime.datetime:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            moment: datetime.datetime = cursor.fetchone()[0]
+        return moment
+
+    def is_transient(self, error: BaseException) -> bool:
+        return getattr(error.__cause__, "sqlstate", None) in (DEADLOCK, SERIALIZATION)
+
+    def is_lock_timeout(self, error: BaseException) -> bool:
+        return getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT
+
+    # Enqueue
+
+    def insert(self, rows: Iterable[NewSubtask]) -> None:
+        connection = self.connection
+        with (
+            connection.cursor() as cursor,
+            connection.wrap_database_errors,
+            cursor.copy(COPY) as copy,
+        ):
+            for batch in batches(rows, 1000):
+                copy.write("".join(map(copy_line, batch)))
+
+    # Claim
+
+    def claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        parameters: dict[str, Any] = {
+            "worker_id": worker_id,
+            "queues": list(queues),
+            "limit": limit,
+        }
+        statement = CLAIM_FROM_SOME if queues else CLAIM_FROM_ALL
+
+        def work() -> list[Claimed]:
+            with self.connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return list(map(Claimed._make, cursor.fetchall()))
+
+        # Outside a transaction one statement is one by itself.
+        return self.run(work) if self.connection.in_atomic_block else work()
+
+    # Record
+
+    def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        if all(outcome.status == SubtaskStatus.SUCCESSFUL for outcome in outcomes):
+            return self._succeed(worker_id, outcomes)
+        # All of them are locked in the order of ids before any is written.
+        held = self.held(worker_id, outcomes)
+        good = [outcome for outcome in held if outcome.status == SubtaskStatus.SUCCESSFUL]
+        others = [outcome for outcome in held if outcome.status != SubtaskStatus.SUCCESSFUL]
+        if good:
+            self._succeed(worker_id, good)
+        if others:
+            self._write(others)
+        return held
+
+    def _succeed(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        parameters: dict[str, Any] = {
+            "worker_id": worker_id,
+            "ids": [outcome.claimed.id for outcome in outcomes],
+            "claims": [outcome.claimed.claims for outcome in outcomes],
+            "values": [outcome.return_value for outcome in outcomes],
+            "ages": [outcome.age() for outcome in outcomes],
+        }
+        with self.connection.cursor() as cursor:
+            cursor.execute(SUCCEED, parameters)
+            if cursor.rowcount == len(outcomes):
+                return list(outcomes)
+            written = {key for (key,) in cursor.fetchall()}
+        return [outcome for outcome in outcomes if outcome.claimed.id in written]
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        columns = zip(*map(_written, outcomes), strict=True)
+        with self.connection.cursor() as cursor:
+            cursor.execute(WRITE, list(map(list, columns)))
+
+    def count(self, tallies: Sequence[Tally]) -> list[SetState]:
+        if not tallies:
+            return []
+        parameters: dict[str, Any] = {
+            "ids": [tally.taskset_id for tally in tallies],
+            "successful": [tally.successful for tally in tallies],
+            "failed": [tally.failed for tally in tallies],
+            "revoked": [tally.revoked for tally in tallies],
+            "ages": [float(tally.age) for tally in tallies],
+        }
+        with self.connection.cursor() as cursor:
+            cursor.execute(COUNT, parameters)
+            return list(map(SetState._make, cursor.fetchall()))
+
+    # Wake-ups
+
+    def can_notify(self) -> bool:
+        return True
+
+    def notify(self, queues: Iterable[str]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"NOTIFY {CHANNEL}")
+
+    def listen(self) -> Listener:
+        return NotificationListener(self.connection)
+
+
+def _written(outcome: Outcome) -> tuple[Any, ...]:
+    """The outcome as WRITE takes it."""
+    is_final = outcome.is_final
+    return (
+        outcome.claimed.id,
+        str(outcome.status),
+        outcome.reason,
+        f"{outcome.error}\n" if outcome.error else "",
+        outcome.error_fingerprint,
+        int(outcome.started is not None),
+        outcome.age(),
+        is_final,
+        outcome.has_time,
+        outcome.run_after,
+        float(outcome.delay),
+        None if is_final else outcome.args,
+        None if is_final else outcome.kwargs,
+        int(outcome.retried),
+        int(outcome.crashed),
+    )
+
+
+def copy_line(row: NewSubtask) -> str:
+    """The row in COPY's text format."""
+    return "\t".join([_copied(value) for value in row]) + "\n"
+
+
+def _copied(value: object) -> str:
+    if value is None:
+        return r"\N"
+    text = str(value)
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    # Text that is printable has no line end, tab or carriage return.
+    if not text.isprintable():
+        text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return text

@@ -1,0 +1,86 @@
+"""Wake-ups: hints that work is waiting. Losing one costs latency, never work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+from collections.abc import Iterable
+
+from django.db import connections, transaction
+
+from .calls import Seconds
+from .conf import current
+from .store.contract import Bell, Listener, Store
+
+logger = logging.getLogger("django_tasksets")
+
+
+class LocalBell:
+    """Wakes one thread of this process that waits in `select`; safe to ring from any thread."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def fileno(self) -> int:
+        """The end that becomes readable."""
+        return self._reader
+
+    def ring(self) -> None:
+        """Wake the waiter, now or when it next waits. Rings add up to one."""
+        # A pipe that is full is full of rings that have not been heard yet.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"!")
+
+    def hush(self) -> None:
+        """Forget the rings so far."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass
+
+
+class PollListener(Listener):
+    """Hears nothing but the bell: each wait ends when it is time to look."""
+
+    def wait(self, timeout: Seconds, bell: Bell) -> bool:
+        select.select([bell], [], [], timeout)
+        return False
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def listen(store: Store) -> Listener:
+    """The best listener that there is for this thread, which has a dedicated connection."""
+    if current().WAKEUPS == "off":
+        return PollListener()
+    return store.listen() or PollListener()
+
+
+class _WakeUp:
+    """What is called on commit. A class of its own, so that a second one can be avoided."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.queues: set[str] = set()
+
+    def __call__(self) -> None:
+        self.store.notify(self.queues)
+
+
+def wake_on_commit(store: Store, queues: Iterable[str]) -> None:
+    """Wake workers that wait for one of the queues once the current transaction commits: with one
+    hint for each transaction, and none if there are no queues."""
+    names = set(queues)
+    if not names or current().WAKEUPS == "off" or not store.can_notify():
+        return
+    for _, registered, *_ in connections[store.alias].run_on_commit:
+        if isinstance(registered, _WakeUp):
+            registered.queues.update(names)
+            return
+    wake_up = _WakeUp(store)
+    wake_up.queues.update(names)
+    transaction.on_commit(wake_up, using=store.alias, robust=True)

@@ -1,0 +1,1 @@
+"""What `runtaskworker` runs: a supervisor, a heart, and processes that execute subtasks."""

@@ -1,0 +1,107 @@
+"""Memory that a supervisor shares with its children: who is alive, who executes what, and bells."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+import uuid
+from typing import Final
+
+from ..calls import Seconds
+from ..conf import current
+from ..wakeups import LocalBell
+
+DEAD: Final = -1.0
+# A place begins with the moment when its last heartbeat was confirmed, and whether it has left.
+MOMENT: Final = struct.Struct("d")
+HEADER_SIZE: Final = 2 * MOMENT.size
+# After the places: how many processes have died, and of how many what they held is given back.
+DEATHS: Final = struct.Struct("Q")
+ID_SIZE: Final = 16
+NOTHING: Final = bytes(ID_SIZE)
+
+
+class Board:
+    """One place for each worker process. Made before the first fork, so that all share it.
+
+    A place outlives its process: whoever buries a process can read what it was executing.
+    """
+
+    def __init__(self, *, places: int, slots: int) -> None:
+        self.places = places
+        self._slots = slots
+        self._size = HEADER_SIZE + slots * ID_SIZE
+        self._deaths = places * self._size
+        self._memory = mmap.mmap(-1, self._deaths + 2 * DEATHS.size)
+        self.bells = [LocalBell() for _ in range(places)]
+
+    def confirm(self, place: int, moment: float) -> None:
+        """Note the time.monotonic() at which the worker's heartbeat was confirmed, or DEAD."""
+        MOMENT.pack_into(self._memory, place * self._size, moment)
+
+    def confirmed(self, place: int) -> float:
+        """When the worker's last heartbeat was confirmed, or DEAD."""
+        (moment,) = MOMENT.unpack_from(self._memory, place * self._size)
+        return float(moment)
+
+    def silence(self, place: int) -> Seconds:
+        """For how long nobody has confirmed that the worker lives; for ever if it is DEAD."""
+        confirmed = self.confirmed(place)
+        return float("inf") if confirmed == DEAD else time.monotonic() - confirmed
+
+    def is_known(self, place: int) -> bool:
+        """Whether somebody has confirmed of late that the worker lives. Else others are given its
+        subtasks soon, and it must neither claim nor execute any."""
+        return self.silence(place) < current().LEASE * 0.8
+
+    def leave(self, place: int) -> None:
+        """Note that the process ends in order: it executes nothing, and holds nothing."""
+        self._memory[place * self._size + MOMENT.size] = 1
+
+    def has_left(self, place: int) -> bool:
+        """Whether the place's process has ended in order."""
+        return bool(self._memory[place * self._size + MOMENT.size])
+
+    def begin(self, place: int, slot: int, subtask_id: uuid.UUID) -> None:
+        """Note that the slot executes a subtask."""
+        start = place * self._size + HEADER_SIZE + slot * ID_SIZE
+        self._memory[start : start + ID_SIZE] = subtask_id.bytes
+
+    def end(self, place: int, slot: int) -> None:
+        """Note that the slot executes nothing."""
+        start = place * self._size + HEADER_SIZE + slot * ID_SIZE
+        self._memory[start : start + ID_SIZE] = NOTHING
+
+    def executing(self, place: int) -> list[uuid.UUID]:
+        """What the place's process executes, or was executing when it died."""
+        start = place * self._size + HEADER_SIZE
+        ids = (
+            self._memory[offset : offset + ID_SIZE]
+            for offset in range(start, start + self._slots * ID_SIZE, ID_SIZE)
+        )
+        return [uuid.UUID(bytes=key) for key in ids if key != NOTHING]
+
+    @property
+    def is_mourning(self) -> bool:
+        """What a dead process held may not have been given back yet."""
+        died, buried = struct.unpack_from("QQ", self._memory, self._deaths)
+        return bool(died > buried)
+
+    def mourn(self, number: int) -> None:
+        """Note that so many processes have died."""
+        DEATHS.pack_into(self._memory, self._deaths, number)
+
+    def bury(self, number: int) -> None:
+        """Note that what the first so many of them held is given back."""
+        DEATHS.pack_into(self._memory, self._deaths + DEATHS.size, number)
+
+    def clear(self, place: int) -> None:
+        """Make the place ready for another process."""
+        start = place * self._size
+        self._memory[start : start + self._size] = bytes(self._size)
+
+    def ring_all(self) -> None:
+        """Wake all workers that wait."""
+        for bell in self.bells:
+            bell.ring()

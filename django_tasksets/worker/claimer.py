@@ -1,0 +1,191 @@
+"""The thread that claims: as much as the executors need, as soon as there is something."""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .. import registry
+from ..calls import Seconds
+from ..exceptions import UnknownTask
+from ..execution import Worker
+from ..models import SubtaskRecord
+from ..statuses import SubtaskStatus
+from ..store.contract import Claimed
+from .executor import Executors
+from .load import Load
+from .loop import REVOKED
+from .options import WorkerOptions
+from .threads import Bookkeeper
+
+logger = logging.getLogger("django_tasksets")
+
+# How long an idle claimer sleeps without being woken: the heart looks oftener, and rings.
+IDLE: Final[Seconds] = 30.0
+# How often a claimer that holds subtasks asks whether they are revoked.
+WATCH: Final[Seconds] = 0.5
+PROMOTED_AT_ONCE: Final = 1000
+# How far to look ahead for async subtasks, while no thread is free for what comes before them.
+LOOK_AHEAD: Final = 100
+
+
+class Claimer(Bookkeeper):
+    """Claims until it is stopped, the burst is over, or the process has done its share."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        load: Load,
+        executors: Executors,
+        options: WorkerOptions,
+        may_claim: Callable[[], bool],
+        may_end: Callable[[], bool],
+        on_end: Callable[[], None],
+    ) -> None:
+        super().__init__(worker.store, "claimer")
+        self._worker, self._load, self._executors = worker, load, executors
+        self._options = options
+        self._may_claim = may_claim
+        self._may_end = may_end
+        self._on_end = on_end
+        self.claimed = 0
+        """How many, since the start."""
+        self._watched = 0.0
+        self._looked_ahead = 0.0
+        self._is_unsure = False
+        self.ended = threading.Event()
+        """There is nothing more to do for this process."""
+        self.recycling = False
+        """It claims no more, so that another process can take this one's place."""
+
+    def stop(self, timeout: Seconds) -> None:
+        """Claim no more; returns when that is so, or when it takes too long."""
+        self.over = True
+        self._load.bell.ring()
+        self.join(timeout)
+
+    def turn(self) -> Seconds:
+        """Claim and hand over; then wait, unless more may be there."""
+        if not self._may_claim():
+            return WATCH
+        self._load.hungry = self._load.wants_end = False
+        self._watch()
+        wanted = self._wanted()
+        if wanted:
+            claimed = self._claim(wanted)
+            return 0 if claimed == wanted else self._dry()
+        if self.recycling and self._load.is_quiet:
+            self._end()
+            return 0
+        if self._claim_async():
+            return 0
+        # Flag first, then look again: who took the last one in between has not seen the flag.
+        self._load.hungry = self._load.wants_end = True
+        return 0 if self._wanted() else WATCH
+
+    def sleep(self, timeout: Seconds) -> None:
+        """Wait to be woken."""
+        select.select([self._load.bell], [], [], timeout)
+        self._load.bell.hush()
+
+    def _wanted(self) -> int:
+        wanted = self._load.wanted(self._executors.waiting())
+        if self._options.max_tasks is not None:
+            left = self._options.max_tasks - self.claimed
+            self.recycling = self.recycling or left <= 0
+            wanted = min(wanted, left)
+        return 0 if self.recycling else wanted
+
+    def _claim(self, limit: int) -> int:
+        return self._claimed(lambda: self.store.claim(self._worker.id, self._options.queues, limit))
+
+    def _claim_async(self) -> int:
+        """Claim async subtasks for whom there is room, past others for whom there is none."""
+        now, room = time.monotonic(), self._load.room_in_loop()
+        if self._options.max_tasks is not None:
+            room = min(room, self._options.max_tasks - self.claimed)
+        if room <= 0 or now - self._looked_ahead < WATCH:
+            return 0
+        self._looked_ahead = now
+        # In the order of the index: it need not be that of the claim, and is read at no cost.
+        ready = SubtaskRecord.objects.using(self.store.alias).ready().filter(crashes=0)
+        ready = ready.order_by("queue_name", "-priority", "claim_order")
+        if self._options.queues:
+            ready = ready.filter(queue_name__in=self._options.queues)
+        first = ready.values_list("id", "task_name")[:LOOK_AHEAD]
+        ids = [key for key, task_name in first if is_async(task_name)][:room]
+        return self._claimed(lambda: self.store.claim_ids(self._worker.id, ids)) if ids else 0
+
+    def _claimed(self, claim: Callable[[], list[Claimed]]) -> int:
+        # Until the claim is known to have failed or is handed over, rows may be ours unknown to us.
+        self._is_unsure = True
+        rows = claim()
+        self._hand_over(rows)
+        self._is_unsure = False
+        return len(rows)
+
+    def _hand_over(self, rows: list[Claimed]) -> None:
+        if rows:
+            asynchronous = [row for row in rows if not row.crashes and is_async(row.task_name)]
+            self.claimed += len(rows)
+            self._load.take(rows, asynchronous, self._executors.waiting())
+            ids = {row.id for row in asynchronous}
+            others = [row for row in rows if row.id not in ids] if ids else rows
+            self._executors.put(others, asynchronous)
+
+    def reconnected(self) -> None:
+        """Take over what an earlier claim has brought without our knowing: its commit was not
+        acknowledged, and while this worker lives nobody else would."""
+        if not self._is_unsure:
+            return
+        held = {(claimed.id, claimed.claims) for claimed in self._load.held()}
+        mine = SubtaskRecord.objects.using(self.store.alias).filter(
+            status=SubtaskStatus.RUNNING, worker_id=self._worker.id
+        )
+        rows = map(Claimed._make, mine.values_list(*Claimed._fields))
+        strays = [row for row in rows if (row.id, row.claims) not in held]
+        if strays:
+            logger.warning("subtasks claimed without an answer count=%s", len(strays))
+            self._hand_over(strays)
+        self._is_unsure = False
+
+    def _dry(self) -> Seconds:
+        """There is nothing more to claim now; returns how long to wait."""
+        if not self._options.burst:
+            return WATCH if self._load.in_flight else IDLE
+        self._load.wants_end = True
+        if not self._load.is_quiet or not self._may_end():
+            return WATCH
+        # What has ended last may have released something, here or elsewhere.
+        if not self.store.promote(PROMOTED_AT_ONCE) and not self._claim(1):
+            self._end()
+        return 0
+
+    def _end(self) -> None:
+        self.over = True
+        self.ended.set()
+        self._on_end()
+
+    def _watch(self) -> None:
+        """Learn which of the held subtasks are to be revoked, and give back what waits too long."""
+        now = time.monotonic()
+        if not self._load.in_flight or now - self._watched < WATCH:
+            return
+        self._watched = now
+        self._load.set_revoked(self._worker.store.flagged(self._worker.id))
+        self._executors.loop.cancel(self._load.revoked(), REVOKED)
+        if self._executors.waiting() and self._load.is_stalled():
+            self._executors.give_back_unstarted()
+            self._load.slow_down()
+
+
+def is_async(task_name: str) -> bool:
+    """Whether the task of that name is known here, and awaited."""
+    try:
+        return registry.get(task_name).is_async
+    except UnknownTask:
+        return False

@@ -1,0 +1,62 @@
+"""Database connections in a worker process: the users' and our own, which never mix.
+
+Each of our threads that keeps books has a dedicated connection. User code (tasks, hooks, receivers
+of signals) runs on its thread's ordinary ones, and is cleaned up after.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..store.contract import Store
+
+logger = logging.getLogger("django_tasksets")
+
+
+def clean_up() -> None:
+    """Leave this thread's connections as user code should find them; to be called before and after.
+
+    What is broken or too old is closed. A transaction that was left open is rolled back: everything
+    that followed would have gone into it, and have been lost.
+    """
+    for connection in connections.all(initialized_only=True):
+        try:
+            if connection.in_atomic_block:
+                logger.error("a transaction was left open, rolled back db=%r", connection.alias)
+                drop(connection.alias)
+            else:
+                connection.close_if_unusable_or_obsolete()
+                forget_queries(connection)
+        except Exception as error:  # noqa: BLE001  some drivers will not close what is closed
+            logger.warning("connection dropped db=%r error=%r", connection.alias, error)
+            drop(connection.alias)
+
+
+def drop(alias: str) -> None:
+    """Close this thread's connection, whatever state it is in; the next use makes a new one."""
+    with suppress(Exception):
+        connections[alias].close()
+    with suppress(AttributeError):
+        del connections[alias]
+
+
+def forget_queries(connection: BaseDatabaseWrapper) -> None:
+    """Forget the queries that Django notes while DEBUG is on: elsewhere each request does."""
+    if connection.queries_logged:
+        connection.queries_log.clear()
+
+
+@contextmanager
+def dedicated(store: Store) -> Iterator[None]:
+    """A dedicated connection for this thread, and after it an ordinary one again."""
+    drop(store.alias)
+    try:
+        store.dedicate()
+        yield
+    finally:
+        drop(store.alias)

@@ -1,0 +1,103 @@
+"""How the supervisor starts processes: by fork, each with its handlers before its first signal."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, Final, TypeAlias
+
+from django.core.cache import caches
+from django.db import connections
+
+from .options import EXIT_LOST
+
+Handler: TypeAlias = Callable[[int, FrameType | None], None]
+InChild: TypeAlias = Callable[[Mapping[int, Handler]], int]
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+class Forks:
+    """Starts children, which notice when this process is gone.
+
+    Fork shares what is loaded, and takes milliseconds. It is safe here because this process has one
+    thread, and neither connections nor pools of them.
+    """
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("fork")
+        close_connections()
+        # Children hold the reading end; that this process is gone reads as its end.
+        self._lifeline, self._writer = os.pipe()
+        # Else nobody would be told how a child died.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def start(self, name: str, main: Callable[..., None], *arguments: Any) -> BaseProcess:
+        """Start a child that calls main(*arguments, in_child).
+
+        It calls `in_child` with its handlers of signals, and is given what becomes readable when
+        its parent is gone.
+        """
+        process = self._context.Process(target=main, args=(*arguments, self._in_child), name=name)
+        with _blocked_signals() as self._mask:
+            process.start()
+        return process
+
+    def pipe(self) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
+        """A pipe to a child: its end, and ours."""
+        return self._context.Pipe(duplex=False)
+
+    def let_go(self) -> None:
+        """Be gone, as far as the children can see."""
+        os.close(self._writer)
+
+    def _in_child(self, handlers: Mapping[int, Handler]) -> int:
+        signal.set_wakeup_fd(-1)
+        os.close(self._writer)
+        for number in SIGNALS:
+            # Those of the terminal come to all its processes: what they mean, the parent says.
+            # Not SIG_IGN, which programs that tasks start would inherit.
+            signal.signal(number, handlers.get(number, _ignore))
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        return self._lifeline
+
+
+def close_connections() -> None:
+    """Close what must not be shared with a child: connections and pools of them."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+    caches.close_all()
+
+
+def cause_of_death(code: int) -> str:
+    """A child's exit code in words."""
+    if code == EXIT_LOST:
+        return "could not confirm that it is alive"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"died by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"died by signal {-code}"
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[set[int]]:
+    """No signal comes in between; yields what was blocked before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Not for us."""

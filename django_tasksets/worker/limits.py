@@ -1,0 +1,149 @@
+"""What each thread executes, for how long it may, and what becomes of one that takes longer."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+from ..attempts import Attempt, invoke, raised
+from ..calls import Failure, Seconds
+from ..exceptions import SoftTimeLimitExceeded
+from ..execution import Execution, Worker, failed
+from ..failures import fingerprint
+from ..store.contract import Claimed, Outcome
+
+TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
+
+
+@dataclass(slots=True)
+class Running:
+    """An execution that is going on."""
+
+    claimed: Claimed
+    started: float
+    soft: Seconds | None
+    hard: Seconds | None
+    thread: int = 0
+    was_told: bool = False
+    """SoftTimeLimitExceeded has been raised in it."""
+
+    def is_over(self, limit: Seconds | None, now: float) -> bool:
+        """Whether it takes longer than that."""
+        return limit is not None and now - self.started > limit
+
+
+class Limits:
+    """Knows what a task's limits are."""
+
+    def __init__(self) -> None:
+        # By task name: settings and attributes do not change while a worker runs.
+        self._known: dict[str, tuple[Seconds | None, Seconds | None]] = {}
+
+    def running(self, prepared: Execution, started: float) -> Running:
+        """The execution that begins, with its limits: the call's own, else the task's."""
+        task, options = prepared.task, prepared.options
+        limits = self._known.get(task.name)
+        if limits is None:
+            limits = self._known[task.name] = (task.soft_time_limit, task.time_limit)
+        soft, hard = limits
+        if options:
+            soft = options.get("soft_time_limit", soft)
+            hard = options.get("time_limit", hard)
+        return Running(prepared.claimed, started, soft, hard)
+
+
+class Threads:
+    """What the executor threads execute right now."""
+
+    def __init__(self, threads: int) -> None:
+        self._limits = Limits()
+        self._running: list[Running | None] = [None] * threads
+        self._lock = threading.Lock()
+
+    def call(self, prepared: Execution, slot: int, started: float) -> Attempt:
+        """Call the task in this thread, within its limits."""
+        running = self._limits.running(prepared, started)
+        running.thread = threading.get_ident()
+        self._running[slot] = running
+        if running.soft is None:
+            attempt = _invoke(prepared)
+            self._running[slot] = None
+            return attempt
+        return self._call_softly(prepared, slot, running)
+
+    def _call_softly(self, prepared: Execution, slot: int, running: Running) -> Attempt:
+        """The exception may come at any moment until it is called off, between two of our own
+        statements too; it is the task's unless the task has ended before."""
+        attempt: Attempt | None = None
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    begun = True
+                    attempt = _invoke(prepared)
+                self._leave(slot, running)
+            except SoftTimeLimitExceeded as error:
+                attempt = attempt or raised(prepared.task, prepared.request, error)
+            else:
+                assert attempt is not None
+                return attempt
+
+    def _leave(self, slot: int, running: Running) -> None:
+        with self._lock:
+            self._running[slot] = None
+            if running.was_told:
+                _raise_in(running.thread, None)
+
+    # From the main thread
+
+    def look(self, now: float) -> list[Running]:
+        """Tell those past their soft limit; returns those past their limit."""
+        over: list[Running] = []
+        for slot, running in enumerate(self._running):
+            if running is None:
+                continue
+            if running.is_over(running.hard, now):
+                over.append(running)
+            elif running.is_over(running.soft, now):
+                self._tell(slot, running)
+        return over
+
+    def _tell(self, slot: int, running: Running) -> None:
+        with self._lock:
+            is_current = self._running[slot] is running
+            if is_current and not running.was_told:
+                running.was_told = True
+                _raise_in(running.thread, SoftTimeLimitExceeded)
+
+    def running(self) -> list[Running]:
+        """All that is being executed."""
+        return [running for running in self._running if running is not None]
+
+
+def _invoke(prepared: Execution) -> Attempt:
+    return invoke(prepared.task, prepared.request, prepared.args, prepared.kwargs)
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have that thread raise `error` between two of its bytecodes; None calls it off."""
+    exception = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+
+def overtime(worker: Worker, running: Running, trace: str = "") -> Outcome:
+    """The outcome of an execution that took longer than its time limit."""
+    frame = sys._current_frames().get(running.thread) if running.thread else None
+    failure = Failure(
+        exception_class=TIME_LIMIT_EXCEEDED,
+        message=f"It took longer than its time limit of {running.hard:g} s",
+        # Where it was, when time was up.
+        traceback=trace if frame is None else "".join(traceback.format_stack(frame)),
+        fingerprint=fingerprint(TIME_LIMIT_EXCEEDED, running.claimed.task_name),
+    )
+    outcome = failed(worker, running.claimed, failure, reason="time limit exceeded")
+    outcome.started = running.started
+    return outcome

@@ -1,0 +1,1 @@
+"""How fast, how fair, how big: figures of real workers on scratch databases."""

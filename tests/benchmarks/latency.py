@@ -1,0 +1,89 @@
+"""An idle worker: how soon it starts, how soon ten calls come together, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests import services
+from tests.benchmarks import counting, lab
+
+SINGLES = 200
+FANS = 50
+IDLE = 10
+TARGETS = {"postgresql": 2.0, "sqlite": 5.0}
+"""The median start, in milliseconds, where the database itself wakes the worker."""
+
+
+def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
+    target = TARGETS.get(os.environ[services.DATABASE])
+    with tempfile.NamedTemporaryFile() as tally:
+        os.environ[counting.TALLY] = tally.name
+        with lab.worker() as pid:
+            starts = [start() for _ in range(SINGLES * rounds)]
+            fans = [fan_in() for _ in range(FANS * rounds)]
+            time.sleep(2)
+            queries, share = idle(pid, Path(tally.name))
+    yield lab.Figure(
+        "a call: until it starts, median",
+        title,
+        f"{statistics.median(starts):.2f} ms",
+        "" if target is None else f"< {target:.0f} ms",
+        None if target is None else statistics.median(starts) < target,
+    )
+    yield lab.Figure(
+        "a call: until it starts, 99 of 100", title, f"{lab.percentile(starts, 99):.2f} ms"
+    )
+    yield lab.Figure(
+        "a set of 10: until its callback starts",
+        title,
+        f"median {statistics.median(fans):.1f} ms, 99 of 100 {lab.percentile(fans, 99):.1f} ms",
+    )
+    yield lab.Figure("idle: queries a second", title, f"{queries:.1f}", "≤ 2", queries <= 2)
+    yield lab.Figure("idle: share of a core", title, f"{share:.2%}", "≤ 1 %", share <= 0.01)
+
+
+def start() -> float:
+    """Milliseconds from the call of delay() to the start of the call that it makes."""
+    from tests.benchmarks.tasks import stamp
+
+    # Not always at the same moment of somebody's interval.
+    time.sleep(random.uniform(0.01, 0.03))
+    began = time.time()
+    result = stamp.delay()
+    return (result.get(timeout=30) - began) * 1000
+
+
+def fan_in() -> float:
+    """Milliseconds from apply_async() of a set of ten to the start of its callback."""
+    from django_tasksets import TaskSet
+    from tests.benchmarks.tasks import add, gathered
+
+    time.sleep(random.uniform(0.01, 0.03))
+    began = time.time()
+    calls = [add.subtask((n, n)) for n in range(10)]
+    result = TaskSet(calls, on_success=gathered.subtask()).apply_async()
+    started: float = result.callbacks["on_success"].get(timeout=30)
+    return (started - began) * 1000
+
+
+def idle(pid: int, tally: Path) -> tuple[float, float]:
+    """The queries a second and the share of a core of all processes of a worker that rests."""
+    pids = lab.descendants(pid)
+    before = tally.stat().st_size, lab.cpu_seconds(pids), time.monotonic()
+    time.sleep(IDLE)
+    after = tally.stat().st_size, lab.cpu_seconds(pids), time.monotonic()
+    queries, seconds, passed = (b - a for a, b in zip(before, after, strict=True))
+    return queries / passed, seconds / passed
+
+
+if __name__ == "__main__":
+    lab.main(measure, rounds=1)

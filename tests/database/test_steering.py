@@ -1,0 +1,228 @@
+"""Pause and resume, retry, run again: counts add up, and callbacks come once a generation."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from django_tasksets import TaskSet, TaskSetResult, UnknownId
+from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
+from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
+from django_tasksets.steering import (
+    pause_set,
+    rerun_set,
+    resume_set,
+    retry_failed_set,
+    retry_subtasks,
+)
+from django_tasksets.testing import run_subtasks
+from tests import tasks_steering as tasks
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _reset() -> None:
+    tasks.reset()
+
+
+def key_of(result: TaskSetResult) -> uuid.UUID:
+    return uuid.UUID(result.taskset_id)
+
+
+def members(result: TaskSetResult) -> list[str]:
+    rows = SubtaskRecord.objects.members().filter(taskset_id=key_of(result))
+    return list(rows.order_by("position").values_list("status", flat=True))
+
+
+def flaky_set(*kinds: str, **options: object) -> TaskSetResult:
+    calls = [tasks.flaky.subtask((index, kind)) for index, kind in enumerate(kinds)]
+    return TaskSet(
+        calls,
+        on_success=tasks.note.subtask(("success",)),
+        on_failure=tasks.note.subtask(("failure",)),
+        on_finish=tasks.note.subtask(("finish",)),
+        **options,  # type: ignore[arg-type]
+    ).apply_async()
+
+
+def test_a_paused_set_is_not_executed_and_goes_on_when_it_is_resumed() -> None:
+    result = flaky_set("good", "good")
+    assert pause_set(key_of(result)) is True
+    assert members(result) == ["WAITING", "WAITING"]
+    assert run_subtasks() == 0
+
+    assert resume_set(key_of(result)) is True
+    assert run_subtasks() == 4
+    assert result.successful()
+    assert tasks.noted == ["success", "finish"]
+
+
+def test_pausing_twice_or_resuming_what_runs_says_so() -> None:
+    result = flaky_set("good")
+    assert resume_set(key_of(result)) is False
+    assert pause_set(key_of(result)) is True
+    assert pause_set(key_of(result)) is False
+
+
+def test_a_scheduled_member_is_scheduled_again_after_a_pause() -> None:
+    result = TaskSet([tasks.flaky.subtask((0, "good"), {}, {"countdown": 3600})]).apply_async()
+    pause_set(key_of(result))
+    assert members(result) == ["WAITING"]
+    resume_set(key_of(result))
+    assert members(result) == ["SCHEDULED"]
+
+
+def test_a_retry_in_a_paused_set_is_held_back() -> None:
+    result = TaskSet([tasks.pauses_its_set.subtask()]).apply_async()
+    run_subtasks()
+    assert members(result) == ["WAITING"]
+    resume_set(key_of(result))
+    run_subtasks(scheduled=True)
+    assert result.successful()
+
+
+def test_what_is_added_to_a_paused_set_is_held_back() -> None:
+    with TaskSet().open() as result:
+        pause_set(key_of(result))
+        result.add(tasks.flaky.subtask((0, "good")))
+        assert members(result) == ["WAITING"]
+        resume_set(key_of(result))
+    run_subtasks()
+    assert result.successful()
+
+
+def test_retrying_a_finished_set_begins_a_generation_with_callbacks_of_its_own() -> None:
+    result = flaky_set("good", "bad", "bad")
+    run_subtasks()
+    assert (result.failed(), tasks.noted) == (True, ["failure", "finish"])
+
+    tasks.mend()
+    assert retry_failed_set(key_of(result)) == 2
+    row = result.record
+    assert row is not None
+    assert (row.status, row.generation) == (TaskSetStatus.RUNNING, 2)
+    assert (row.total, row.remaining, row.successful, row.failed) == (3, 2, 1, 0)
+
+    run_subtasks()
+    assert result.successful()
+    assert tasks.noted == ["failure", "finish", "success", "finish"]
+    assert tasks.executed == [0, 1, 2, 1, 2]
+    callbacks = SubtaskRecord.objects.callbacks().filter(taskset_id=key_of(result))
+    assert sorted(callbacks.values_list("generation", "role", "status")) == [
+        (1, Role.ON_FAILURE, SubtaskStatus.SUCCESSFUL),
+        (1, Role.ON_FINISH, SubtaskStatus.SUCCESSFUL),
+        (1, Role.ON_SUCCESS, SubtaskStatus.REVOKED),
+        (2, Role.ON_FAILURE, SubtaskStatus.REVOKED),
+        (2, Role.ON_FINISH, SubtaskStatus.SUCCESSFUL),
+        (2, Role.ON_SUCCESS, SubtaskStatus.SUCCESSFUL),
+    ]
+
+
+def test_retrying_while_the_set_runs_stays_in_its_generation() -> None:
+    result = flaky_set("bad", "good")
+    run_subtasks(limit=1)
+    tasks.mend()
+    assert retry_failed_set(key_of(result)) == 1
+    run_subtasks()
+    row = result.record
+    assert row is not None
+    assert (row.generation, row.status, row.successful) == (1, TaskSetStatus.SUCCESSFUL, 2)
+    assert tasks.noted == ["success", "finish"]
+
+
+def test_a_revoked_set_can_be_retried() -> None:
+    result = flaky_set("good", "good")
+    result.revoke()
+    run_subtasks()
+    assert tasks.noted == ["failure", "finish"]
+    assert retry_failed_set(key_of(result)) == 2
+    run_subtasks()
+    assert result.successful()
+
+
+def test_one_group_of_errors_can_be_retried() -> None:
+    result = flaky_set("bad", "worse", "worse")
+    run_subtasks()
+    groups = ErrorGroupRecord.objects.filter(taskset_id=key_of(result))
+    counts = {group.exception_class: group.count for group in groups}
+    assert counts == {"builtins.ValueError": 1, "builtins.KeyError": 2}
+
+    tasks.mend()
+    group = groups.get(exception_class="builtins.KeyError")
+    assert retry_failed_set(key_of(result), fingerprint=group.fingerprint) == 2
+    assert [group.exception_class for group in groups.all()] == ["builtins.ValueError"]
+    run_subtasks()
+    progress = result.progress()
+    assert (progress.successful, progress.failed) == (2, 1)
+
+
+def test_nothing_to_retry_changes_nothing() -> None:
+    result = flaky_set("good")
+    run_subtasks()
+    assert retry_failed_set(key_of(result)) == 0
+    assert result.successful()
+    assert retry_failed_set(uuid.uuid4()) == 0
+
+
+def test_single_subtasks_members_and_callbacks_can_be_retried() -> None:
+    single = tasks.flaky.delay(7, "bad")
+    result = flaky_set("bad", "bad")
+    run_subtasks()
+    tasks.mend()
+    member = SubtaskRecord.objects.get(taskset_id=key_of(result), position=1)
+    assert retry_subtasks([uuid.UUID(single.id), member.id]) == 2
+    run_subtasks()
+    assert single.successful()
+    assert members(result) == ["FAILED", "SUCCESSFUL"]
+    assert tasks.noted == ["failure", "finish", "failure", "finish"]
+
+
+def test_a_callback_that_failed_can_be_retried_and_one_that_was_not_needed_cannot() -> None:
+    result = TaskSet(
+        [tasks.flaky.subtask((0, "good"))],
+        on_success=tasks.flaky_callback.subtask(),
+        on_failure=tasks.note.subtask(("failure",)),
+    ).apply_async()
+    run_subtasks()
+    callbacks = SubtaskRecord.objects.callbacks().filter(taskset_id=key_of(result))
+    tasks.mend()
+    assert retry_subtasks(list(callbacks.values_list("id", flat=True))) == 1
+    run_subtasks()
+    assert callbacks.get(role=Role.ON_SUCCESS).status == SubtaskStatus.SUCCESSFUL
+    assert tasks.noted == []
+
+
+def test_a_set_can_be_run_again() -> None:
+    result = flaky_set("good", "bad", name="census", metadata={"of": "trees"})
+    run_subtasks()
+    tasks.mend()
+    again = TaskSetResult(rerun_set(key_of(result)))
+    run_subtasks()
+    row = again.record
+    assert row is not None
+    assert (row.origin_id, row.name, row.get_metadata()) == (
+        key_of(result),
+        "census",
+        {"of": "trees"},
+    )
+    assert again.join() == [0, 1]
+    assert tasks.noted == ["failure", "finish", "success", "finish"]
+    assert result.failed()
+
+
+def test_only_what_was_applied_can_be_run_again() -> None:
+    with pytest.raises(UnknownId):
+        rerun_set(uuid.uuid4())
+
+
+def test_counts_stay_right_under_the_database_constraint() -> None:
+    result = flaky_set(*["bad"] * 20)
+    for _ in range(3):
+        run_subtasks()
+        retry_failed_set(key_of(result))
+    tasks.mend()
+    run_subtasks()
+    row = TaskSetRecord.objects.get(id=key_of(result))
+    assert (row.total, row.successful, row.failed, row.generation) == (20, 20, 0, 4)

@@ -1,0 +1,178 @@
+"""Sets that are steered from all sides while a worker executes them.
+
+TASKSETS_STORM_SECONDS says for how long; whatever happens, every set ends, its counts are those of
+its members at every moment, and each generation releases its callbacks once.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection, connections
+from django.db.models import Count, Q
+
+from django_tasksets import TaskSet, TaskSetResult, TaskSetSealed
+from django_tasksets.enqueueing import seal
+from django_tasksets.models import SubtaskRecord, TaskSetRecord
+from django_tasksets.statuses import FINISHED, UNFINISHED, Role, SubtaskStatus
+from tests import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECONDS = float(os.environ.get("TASKSETS_STORM_SECONDS", "10"))
+SETS = 200
+MEMBERS = 10
+THREADS = 4
+LIMIT = 90
+
+
+@pytest.fixture
+def worker(child_environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "django", "runtaskworker", "--no-reload", "-v0"]
+    process = subprocess.Popen(command, env=child_environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+
+
+class Thread(threading.Thread):
+    """Repeats something until it is told to stop; keeps what it raised."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__()
+        self._work = work
+        self._stopping = threading.Event()
+        self.turns = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._work()
+                self.turns += 1
+        except BaseException as error:  # noqa: BLE001  raised again by end()
+            self.error = error
+        finally:
+            connections.close_all()
+
+    def end(self) -> None:
+        self._stopping.set()
+        self.join(LIMIT)
+        if self.error is not None:
+            raise self.error
+
+
+def steer(ids: list[str]) -> None:
+    """One thing, chosen at random, to one set."""
+    result = TaskSetResult(random.choice(ids))
+    kind = random.choice(("revoke", "pause", "resume", "resume", "retry", "retry", "add"))
+    if kind == "revoke":
+        result.revoke()
+    elif kind == "pause":
+        result.pause()
+    elif kind == "resume":
+        result.resume()
+    elif kind == "retry":
+        result.retry_failed()
+    else:
+        with contextlib.suppress(TaskSetSealed):
+            result.add(tasks.noop.subtask())
+
+
+def check_counts() -> None:
+    """The counts on the rows against the members themselves, in one statement: one moment."""
+    member = Q(subtasks__position__gte=0)
+    counted = TaskSetRecord.objects.annotate(
+        n_total=Count("subtasks", filter=member),
+        n_remaining=Count("subtasks", filter=member & Q(subtasks__status__in=UNFINISHED)),
+        n_successful=Count("subtasks", filter=member & Q(subtasks__status="SUCCESSFUL")),
+        n_failed=Count("subtasks", filter=member & Q(subtasks__status="FAILED")),
+        n_revoked=Count("subtasks", filter=member & Q(subtasks__status="REVOKED")),
+    )
+    names = ("total", "remaining", "successful", "failed", "revoked")
+    for row in counted.values("id", *names, *(f"n_{name}" for name in names)):
+        assert [row[name] for name in names] == [row[f"n_{name}"] for name in names], row["id"]
+
+
+def make_sets() -> tuple[list[str], list[TaskSetResult]]:
+    calls = [tasks.noop.subtask() if i % 5 else tasks.fail.subtask() for i in range(MEMBERS)]
+
+    def make() -> TaskSet:
+        return TaskSet(
+            calls,
+            on_success=tasks.echo.subtask(),
+            on_failure=tasks.describe.subtask(),
+            on_finish=tasks.describe.subtask(),
+        )
+
+    sealed = [make().apply_async() for _ in range(SETS // 2)]
+    opened = [make().open().__enter__() for _ in range(SETS // 2)]
+    return [result.id for result in sealed + opened], opened
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(int(SECONDS) + 3 * LIMIT)
+def test_a_storm_of_steering_leaves_every_set_ended_and_counted(
+    worker: subprocess.Popen[bytes],
+) -> None:
+    ids, opened = make_sets()
+    storm = [Thread(lambda: steer(ids)) for _ in range(THREADS)]
+    watcher = Thread(check_counts)
+    for thread in [*storm, watcher]:
+        thread.start()
+    time.sleep(SECONDS)
+    for thread in storm:
+        thread.end()
+
+    for key in ids:
+        TaskSetResult(key).resume()
+    for result in opened:
+        seal(uuid.UUID(result.id))
+    running = TaskSetRecord.objects.running()
+    wait_for(lambda: not running.exists(), "every set ends")
+    unfinished = SubtaskRecord.objects.unfinished()
+    wait_for(lambda: not unfinished.exists(), "every callback ends")
+    watcher.end()
+    check_counts()
+
+    assert TaskSetRecord.objects.finished().count() == SETS
+    check_callbacks()
+    turns = sum(thread.turns for thread in storm)
+    figures = f"{turns} things done to {SETS} sets, {watcher.turns} counts"
+    print(f"\n{connection.vendor}: {figures}")  # noqa: T201  to be quoted
+    # How many depends on the machine; each thread must have had its turns.
+    assert all(thread.turns > 10 for thread in storm)
+
+
+def check_callbacks() -> None:
+    """Of each generation one of on_success and on_failure was executed, and on_finish was."""
+    released: dict[tuple[uuid.UUID, int], list[str]] = collections.defaultdict(list)
+    for row in SubtaskRecord.objects.callbacks():
+        assert row.status in FINISHED
+        if row.status == SubtaskStatus.SUCCESSFUL:
+            assert row.taskset_id is not None
+            assert row.attempts == 1
+            released[row.taskset_id, row.generation].append(row.role)
+    generations = dict(TaskSetRecord.objects.values_list("id", "generation"))
+    for key, last in generations.items():
+        for generation in range(1, last + 1):
+            roles = sorted(released[key, generation])
+            assert roles in ([Role.ON_FAILURE, Role.ON_FINISH], [Role.ON_FINISH, Role.ON_SUCCESS])

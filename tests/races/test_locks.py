@@ -1,0 +1,234 @@
+"""Somebody else holds what is to be written: for a moment, for long, or in the wrong order."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_tasksets.control import revoke_subtasks
+from django_tasksets.enqueueing import enqueue
+from django_tasksets.maintenance import sweep
+from django_tasksets.models import SubtaskRecord, TaskSetRecord
+from django_tasksets.recording import record
+from django_tasksets.statuses import Role
+from django_tasksets.store import get_store
+from django_tasksets.store.contract import Claimed
+from tests import flow
+from tests.concurrency import Background, together
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+has_row_locks = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="this database has one writer at a time"
+)
+on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="about SQLite's one lock")
+NOOP: Any = {"task": "tests.tasks.noop", "args": [], "kwargs": {}, "options": {}}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.005)
+
+
+def dedicated(function: Callable[[], Any]) -> Any:
+    """Call it as a worker's recorder would, which waits for locks only so long."""
+
+    def call() -> Any:
+        get_store().dedicate()
+        return function()
+
+    return Background(call).join()
+
+
+def hold(rows: Any, *ids: uuid.UUID) -> None:
+    """Lock rows in the other connection's transaction."""
+    mine = rows.using("other").order_by("id").filter(id__in=ids)
+    assert len(mine.select_for_update()) == len(ids)
+
+
+@has_row_locks
+class TestHeldRows:
+    def test_a_held_set_is_parked_and_the_others_are_recorded(
+        self, other_connection: BaseDatabaseWrapper
+    ) -> None:
+        store = get_store()
+        worker = flow.new_worker(store)
+        made = flow.make_sets(store, 40, 2, callbacks=[Role.ON_SUCCESS])
+        done = [flow.outcome(one) for one in flow.claim_members(store, worker, *made)]
+        held = made[17]
+        with transaction.atomic(using="other"):
+            hold(TaskSetRecord.objects, held.id)
+            began = time.monotonic()
+            first = dedicated(lambda: record(store, worker, done))
+            assert time.monotonic() - began < 5
+            assert {o.claimed.taskset_id for o in first.parked} == {held.id}
+            assert (len(first.written), len(first.parked)) == (78, 2)
+            assert flow.counts_of(held) == (2, 2, 0, 0, 0)
+            assert len(first.settled.finished) == len(first.settled.released) == 39
+            # What is parked is asked for, not waited for, when it is tried again.
+            (more,) = flow.make_sets(store, 1, 2)
+            others = [flow.outcome(one) for one in flow.claim_members(store, worker, more)]
+            began = time.monotonic()
+            second = dedicated(lambda: record(store, worker, [*first.parked, *others]))
+            assert time.monotonic() - began < 0.9
+            assert second.parked == first.parked
+            assert {o.claimed.id for o in second.written} == {o.claimed.id for o in others}
+        third = dedicated(lambda: record(store, worker, second.parked))
+        assert (len(third.written), len(third.parked)) == (2, 0)
+        assert flow.callbacks_of(held) == {"ON_SUCCESS": "READY"}
+        flow.assert_counts_add_up()
+
+    def test_so_is_a_held_subtask(self, other_connection: BaseDatabaseWrapper) -> None:
+        store = get_store()
+        worker = flow.new_worker(store)
+        claimed = store.claim_ids(worker, flow.enqueue(store, 5))
+        (taskset,) = flow.make_sets(store, 1, 5)
+        members = flow.claim_members(store, worker, taskset)
+        done = [flow.outcome(one) for one in (*claimed, *members)]
+        with transaction.atomic(using="other"):
+            hold(SubtaskRecord.objects, claimed[2].id, members[0].id)
+            recorded = dedicated(lambda: record(store, worker, done))
+            parked = {o.claimed.id for o in recorded.parked}
+            assert parked == {claimed[2].id, members[0].id}
+            assert flow.counts_of(taskset) == (5, 1, 4, 0, 0)
+
+    def test_all_is_parked_if_all_is_held(self, other_connection: BaseDatabaseWrapper) -> None:
+        store = get_store()
+        worker = flow.new_worker(store)
+        taskset = flow.make_set(store, 3)
+        done = [flow.outcome(one) for one in flow.claim_members(store, worker, taskset)]
+        with transaction.atomic(using="other"):
+            hold(TaskSetRecord.objects, taskset.id)
+            recorded = dedicated(lambda: record(store, worker, done))
+        assert (recorded.parked, recorded.written, recorded.late) == (done, [], [])
+
+    def test_a_revocation_passes_over_what_is_held_and_says_so(
+        self, other_connection: BaseDatabaseWrapper, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = get_store()
+        ids = flow.enqueue(store, 3)
+        with transaction.atomic(using="other"):
+            hold(SubtaskRecord.objects, ids[1])
+            assert revoke_subtasks(ids) == 2
+        assert "subtasks not revoked" in caplog.text
+        assert flow.statuses_of(ids) == ["REVOKED", "READY", "REVOKED"]
+
+    def test_a_revocation_reaches_what_is_let_go_soon(
+        self, other_connection: BaseDatabaseWrapper
+    ) -> None:
+        store = get_store()
+        ids = flow.enqueue(store, 3)
+        with transaction.atomic(using="other"):
+            hold(SubtaskRecord.objects, ids[1])
+            revoking = Background(lambda: revoke_subtasks(ids))
+            wait_for(lambda: flow.statuses_of(ids) == ["REVOKED", "READY", "REVOKED"])
+        assert revoking.join() == 3
+
+    def test_a_sweep_leaves_out_what_is_held(self, other_connection: BaseDatabaseWrapper) -> None:
+        store = get_store()
+        held, other = flow.make_sets(store, 2, 1)
+        SubtaskRecord.objects.update(status="SUCCESSFUL")
+        with transaction.atomic(using="other"):
+            hold(TaskSetRecord.objects, held.id)
+            assert dedicated(lambda: sweep(store)) == 1
+            assert flow.counts_of(held) == (1, 1, 0, 0, 0)
+            assert flow.counts_of(other) == (1, 0, 1, 0, 0)
+        assert sweep(store) == 1
+
+    def test_a_deadlock_is_resolved_by_another_try(
+        self, other_connection: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody locks two sets in the wrong order, and it is the recording that is ended."""
+        store = get_store()
+        worker = flow.new_worker(store)
+        made = sorted(flow.make_sets(store, 2, 1, callbacks=[Role.ON_SUCCESS]), key=lambda s: s.id)
+        done = [flow.outcome(one) for one in flow.claim_members(store, worker, *made)]
+        with other_connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                # Who looks first is ended.
+                cursor.execute("SET deadlock_timeout = '30s'")
+        with transaction.atomic(using="other"):
+            if connection.vendor == "mysql":
+                # Who has written less is ended.
+                SubtaskRecord.objects.using("other").bulk_create(
+                    SubtaskRecord(task_name="x") for _ in range(50)
+                )
+            hold(TaskSetRecord.objects, made[1].id)
+            counted = []
+            count = type(store).count
+
+            def counting(*args: Any) -> Any:
+                counted.append(args)
+                return count(*args)
+
+            monkeypatch.setattr(type(store), "count", counting)
+            recording = Background(lambda: record(store, worker, done))
+            wait_for(lambda: self.is_held(made[0].id))
+            hold(TaskSetRecord.objects, made[0].id)
+        assert len(recording.join().written) == 2
+        assert len(counted) > 1
+        assert {flow.counts_of(one) for one in made} == {(1, 0, 1, 0, 0)}
+        assert [flow.callbacks_of(one) for one in made] == [{"ON_SUCCESS": "READY"}] * 2
+
+    def is_held(self, key: uuid.UUID) -> bool:
+        with transaction.atomic():
+            sets = TaskSetRecord.objects.order_by().select_for_update(skip_locked=True)
+            return not len(sets.filter(id=key))
+
+
+@on_sqlite
+class TestOneWriter:
+    def test_a_transaction_of_ours_waits_for_the_lock_before_it_reads(self) -> None:
+        """In a project that has not set IMMEDIATE: one that has read first could not wait."""
+        store = get_store()
+        taskset = flow.make_set(store, 30)
+        worker = flow.new_worker(store)
+        held = flow.claim_members(store, worker, taskset)
+
+        def end_some(part: list[Claimed]) -> None:
+            deferred()
+            for one in part:
+                flow.record_all(store, worker, [one])
+
+        def enqueue_some() -> None:
+            deferred()
+            for _ in range(10):
+                with transaction.atomic():
+                    enqueue(NOOP)
+                    enqueue(NOOP)
+
+        together(
+            lambda: end_some(held[::2]), lambda: end_some(held[1::2]), enqueue_some, enqueue_some
+        )
+        assert flow.counts_of(taskset) == (30, 0, 30, 0, 0)
+        assert SubtaskRecord.objects.filter(taskset=None).count() == 40
+
+    def test_whoever_waits_too_long_is_told(self, other_connection: BaseDatabaseWrapper) -> None:
+        def impatient() -> None:
+            options = connection.settings_dict["OPTIONS"]
+            alone = connections["default"].copy()
+            alone.settings_dict = alone.settings_dict | {"OPTIONS": options | {"timeout": 0.1}}
+            connections["default"] = alone
+            with pytest.raises(OperationalError, match="locked"):
+                enqueue(NOOP)
+
+        with transaction.atomic(using="other"):
+            SubtaskRecord.objects.using("other").create(task_name="x")
+            Background(impatient).join()
+        assert SubtaskRecord.objects.count() == 1
+
+
+def deferred() -> None:
+    """Give this thread a connection whose transactions begin as SQLite's do by default."""
+    plain = connections["default"].copy()
+    options = plain.settings_dict["OPTIONS"] | {"transaction_mode": None}
+    plain.settings_dict = plain.settings_dict | {"OPTIONS": options}
+    connections["default"] = plain
