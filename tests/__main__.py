@@ -49,15 +49,11 @@ class Pair:
 
     def environment(self, *groups: str) -> Environment:
         """Its environment, with these dependency groups besides its own."""
-        # Types are checked against the first two; other drivers need a compiler, so only on demand.
-        extras = {"redis", "postgres"}
-        extras |= {kind.extra for kind in services.DATABASES.values() if not kind.absent()}
+        # Types are checked against these two.
+        extras = ["postgres", "redis"]
         environment = Environment(f"tests-{self.name}", self.interpreter)
         environment.ensure(
-            [
-                self.django,
-                *requirements(extras=sorted(extras - {""}), groups=[*self.groups, *groups]),
-            ]
+            [self.django, *requirements(extras=extras, groups=[*self.groups, *groups])]
         )
         return environment
 
@@ -212,20 +208,35 @@ def _not_run(reason: str) -> Row:
 def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterator[Row]:
     environment = pair.environment()
     once = [directory for directory in ONCE if Path(directory).exists()]
+    databases = [name for name in databases if not services.DATABASES[name].absent()]
+    for name in list(databases):
+        if reason := _driver_missing(environment, services.DATABASES[name]):
+            databases.remove(name)
+            yield _not_run(reason)
     if not selection:
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
         yield _check(environment, "migrations", *command)
         yield from _pytest(environment, "sqlite", "unit and docs", [*once, *BESIDE])
     for name in databases:
-        if services.DATABASES[name].absent():
-            continue
         if selection:
             yield from _pytest(environment, name, "selected", selection)
         else:
             rest = ["tests", *(f"--ignore={directory}" for directory in ONCE)]
             yield from _pytest(environment, name, "one at a time", [*rest, "-m", ALONE])
             yield from _pytest(environment, name, "two at a time", [*rest, *BESIDE])
+
+
+def _driver_missing(environment: Environment, kind: services.Database) -> str | None:
+    """Why the database cannot be used although it answers, if so: some drivers are compiled."""
+    if not kind.extra:
+        return None
+    try:
+        environment.ensure(requirements(extras=[kind.extra]))
+    except SetupError as error:
+        say(f"{error}")
+        return f"{kind.title} answers, but its driver cannot be installed; {kind.advice}"
+    return None
 
 
 def _pytest(

@@ -41,6 +41,8 @@ class Database:
     options: tuple[tuple[str, Any], ...] = ()
     extra: str = ""
     """The extra of this package that installs the driver."""
+    advice: str = "see above"
+    """What to do where the driver cannot be installed."""
 
     def settings(self) -> dict[str, Any]:
         """Its entry in Django's DATABASES."""
@@ -76,7 +78,13 @@ DATABASES = {
     "postgresql": Database(
         "PostgreSQL", "postgresql", _server("PG", "5432", "postgres"), extra="postgres"
     ),
-    "mysql": Database("MariaDB", "mysql", _server("MYSQL_", "3306", "root"), extra="mysql"),
+    "mysql": Database(
+        "MariaDB",
+        "mysql",
+        _server("MYSQL_", "3306", "root"),
+        extra="mysql",
+        advice="it is compiled, with gcc, pkg-config and the headers in libmariadb-dev",
+    ),
 }
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import threading
 import traceback
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,14 +78,15 @@ class Threads:
 
     def _call_softly(self, prepared: Execution, slot: int, running: Running) -> Attempt:
         """The exception may come at any moment until it is called off, between two of our own
-        statements too; it is the task's unless the task has ended before."""
+        statements too; it is the task's unless the task has ended before. In a context of its
+        own, since it may also come before `invoke` has taken its request back."""
         attempt: Attempt | None = None
         begun = False
         while True:
             try:
                 if not begun:
                     begun = True
-                    attempt = _invoke(prepared)
+                    attempt = copy_context().run(_invoke, prepared)
                 self._leave(slot, running)
             except SoftTimeLimitExceeded as error:
                 attempt = attempt or raised(prepared.task, prepared.request, error)

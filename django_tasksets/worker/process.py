@@ -136,21 +136,23 @@ class WorkerProcess:
         return self._finish()
 
     def _register(self) -> bool:
-        """Write this worker down, however long the database is away; false if it is stopped."""
+        """Write this worker down, however long the database is away; false if it is stopped
+        before that. Once there is a row, it takes the ordinary way out."""
         while not self._is_stopped:
             try:
                 with dedicated(self._store):
                     queues = self.options.queues
                     register(self._store, self._worker.id, queues=queues, pid=os.getpid())
-                break
             except IntegrityError:
-                break  # An earlier try was committed, and we were not told.
+                pass  # An earlier try was committed, and we were not told.
             except Error as error:
                 logger.warning("worker waits for the database error=%r", error)
                 if self._is_orphan(RETRY_EVERY):
                     return False
-        self._board.confirm(self._place, time.monotonic())
-        return not self._is_stopped
+                continue
+            self._board.confirm(self._place, time.monotonic())
+            return True
+        return False
 
     def _tell(self, what: Signal) -> None:
         """Send a signal of ours, whose receivers are user code."""

@@ -440,3 +440,4 @@ def test_the_soft_limit_is_raised_in_the_task_and_never_after_it(worker: Worker)
         sys.setswitchinterval(interval)
         registry.unregister("t.soft")
     assert statuses == {"SUCCESSFUL", "FAILED"}
+    assert current_request.get() is None
