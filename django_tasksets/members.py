@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, overload
 
-from django.utils import timezone
-
 from . import conf
 from .exceptions import UnknownId
 from .models import SubtaskRecord, TaskSetRecord
-from .progress import Progress, progress_of_list
+from .progress import COLUMNS, Progress, progress_of, progress_of_list
 from .reading import Reading, readings
 from .results import AsyncResult, EagerResult
 from .statuses import FINISHED, SubtaskStatus, TaskSetStatus
@@ -106,21 +104,13 @@ class StoredMembers(Members):
 
     def progress(self) -> Progress | None:
         sets = TaskSetRecord.objects.using(conf.current().DATABASE)
-        row = sets.filter(pk=self._taskset_id).values(*_PROGRESS_COLUMNS).first()
-        self._is_unknown = row is None
-        if row is None:
+        record = sets.filter(pk=self._taskset_id).only(*COLUMNS).first()
+        self._is_unknown = record is None
+        if record is None:
             return None
-        if row["status"] == TaskSetStatus.SAVED:
-            row["total"] = row["remaining"] = len(self._saved_ids())
-        status = TaskSetStatus(row.pop("status"))
-        return Progress(
-            status=status,
-            is_open=row.pop("sealed_at") is None and status == TaskSetStatus.RUNNING,
-            is_paused=row.pop("paused_at") is not None,
-            is_revoking=row.pop("revoke_requested_at") is not None,
-            read_at=timezone.now(),
-            **row,
-        )
+        if record.status == TaskSetStatus.SAVED:
+            record.total = record.remaining = len(self._saved_ids())
+        return progress_of(record)
 
     def unknown(self) -> UnknownId | None:
         if not self._is_unknown:
@@ -164,12 +154,6 @@ class StoredMembers(Members):
         saved = sets.filter(pk=self._taskset_id, status=TaskSetStatus.SAVED)
         text = saved.values_list("saved_ids", flat=True).first()
         return [uuid.UUID(key) for key in json.loads(text)] if text else []
-
-
-_PROGRESS_COLUMNS = (
-    "status", "total", "remaining", "successful", "failed", "revoked", "started_at",
-    "finished_at", "sealed_at", "paused_at", "revoke_requested_at",
-)  # fmt: skip
 
 
 class ListedMembers(Members):

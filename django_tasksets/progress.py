@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Any, Final
 
 from django.utils import timezone
 
@@ -11,6 +12,13 @@ from .statuses import FINISHED_SETS, TaskSetStatus, set_outcome
 
 ETA_AFTER = datetime.timedelta(seconds=5)
 ETA_AFTER_COUNT = 10
+BAR_WIDTH = 30
+
+COLUMNS: Final = (
+    "status", "total", "remaining", "successful", "failed", "revoked", "started_at",
+    "finished_at", "sealed_at", "paused_at", "revoke_requested_at",
+)  # fmt: skip
+"""What progress_of() needs of a set's row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,25 @@ class Progress:
         return datetime.timedelta(seconds=self.remaining / self.rate)
 
 
+def progress_of(record: Any) -> Progress:
+    """The progress of a set, as its row in the models tells it; read just now."""
+    status = TaskSetStatus(record.status)
+    return Progress(
+        status=status,
+        total=record.total,
+        remaining=record.remaining,
+        successful=record.successful,
+        failed=record.failed,
+        revoked=record.revoked,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        is_open=record.sealed_at is None and status == TaskSetStatus.RUNNING,
+        is_paused=record.paused_at is not None,
+        is_revoking=record.revoke_requested_at is not None,
+        read_at=timezone.now(),
+    )
+
+
 def progress_of_list(*, total: int, successful: int, failed: int, revoked: int) -> Progress:
     """The progress of subtasks that were counted one by one."""
     remaining = total - successful - failed - revoked
@@ -89,3 +116,15 @@ def progress_of_list(*, total: int, successful: int, failed: int, revoked: int) 
         revoked=revoked,
         read_at=timezone.now(),
     )
+
+
+def as_line(progress: Progress, name: str) -> str:
+    """The progress as a line of text for a terminal, with a bar."""
+    filled = BAR_WIDTH * progress.percent // 100
+    bar = "#" * filled + "." * (BAR_WIDTH - filled)
+    # A name is what users gave; a terminal obeys what it is told.
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return (
+        f"[{bar}] {progress.percent:3} % of {progress.total}, {progress.failed} failed, "
+        f"{progress.revoked} revoked, {progress.status} {shown}"
+    ).rstrip()

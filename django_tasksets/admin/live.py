@@ -18,28 +18,14 @@ from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from ..models import SubtaskRecord, TaskSetRecord
-from ..progress import Progress
+from ..progress import COLUMNS as PROGRESS_COLUMNS
+from ..progress import Progress, progress_of
 from ..statuses import FINISHED, TaskSetStatus
 from . import words
 from .setoperations import SET_OPERATIONS
 
 # The columns by which an answer differs from the one before.
-COLUMNS: Final = (
-    "id",
-    "status",
-    "generation",
-    "total",
-    "remaining",
-    "successful",
-    "failed",
-    "revoked",
-    "sealed_at",
-    "paused_at",
-    "revoke_requested_at",
-    "enqueued_at",
-    "started_at",
-    "finished_at",
-)
+COLUMNS: Final = ("id", "generation", "enqueued_at", *PROGRESS_COLUMNS)
 # From what age of a set on its page asks how often, in seconds and milliseconds.
 INTERVALS: Final = ((3600, 10_000), (600, 5_000), (60, 2_000), (0, 1_000))
 STANDSTILL: Final = 5_000
@@ -54,21 +40,7 @@ class LiveSet:
     @cached_property
     def progress(self) -> Progress:
         """All counts of one moment."""
-        record = self.record
-        return Progress(
-            status=TaskSetStatus(record.status),
-            total=record.total,
-            remaining=record.remaining,
-            successful=record.successful,
-            failed=record.failed,
-            revoked=record.revoked,
-            started_at=record.started_at,
-            finished_at=record.finished_at,
-            is_open=record.is_open,
-            is_paused=record.paused_at is not None,
-            is_revoking=record.revoke_requested_at is not None,
-            read_at=timezone.now(),
-        )
+        return progress_of(self.record)
 
     @cached_property
     def status(self) -> words.Shown:

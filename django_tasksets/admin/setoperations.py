@@ -82,6 +82,11 @@ def _rerun(record: TaskSetRecord, _given: Given) -> Came:
     return Came(done=True, new_set=steering.rerun_set(record.pk))
 
 
+def _forget(record: TaskSetRecord, _given: Given) -> Came:
+    control.forget_set(record.pk)
+    return Came(done=True)
+
+
 def _delete(record: TaskSetRecord, _given: Given) -> Came:
     control.delete_set(record.pk)
     return Came(done=True)
@@ -89,6 +94,10 @@ def _delete(record: TaskSetRecord, _given: Given) -> Came:
 
 def _is_running(record: TaskSetRecord) -> bool:
     return record.status == TaskSetStatus.RUNNING
+
+
+def _is_finished(record: TaskSetRecord) -> bool:
+    return record.is_finished
 
 
 def _can_pause(record: TaskSetRecord) -> bool:
@@ -156,6 +165,23 @@ SET_OPERATIONS: Final = {
             question=REVOKING,
             can=_is_running,
             run=_revoke,
+        ),
+        SetOperation(
+            name="forget",
+            permission="purge",
+            label=_("Forget results…"),
+            selected=_("Forget the results of selected task sets…"),
+            done=ngettext_lazy(
+                "%(count)s task set’s results forgotten",
+                "%(count)s task sets’ results forgotten",
+                "n",
+            ),
+            nothing=_("Nothing was forgotten."),
+            question=_(
+                "The results and errors of all its subtasks are deleted; its counts stay. For good."
+            ),
+            can=_is_finished,
+            run=_forget,
         ),
         SetOperation(
             name="delete",

@@ -1,8 +1,9 @@
 """The process that keeps the others alive in the database.
 
 Its main thread only listens to the supervisor. The pulse gives heartbeats and promotes what is due,
-the rescuer gives back what the dead held, the sweeper repairs, and the ear hears wake-ups: each has
-a thread and a connection of its own, so that one that takes long holds up none of the others.
+the rescuer gives back what the dead held, the sweeper repairs, the ear hears wake-ups, and the
+display shows how the sets stand if that was asked for: each has a thread and a connection of its
+own, so that one that takes long holds up none of the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..calls import Seconds
 from ..conf import current
 from ..store import get_store
 from .board import Board
+from .display import Display
 from .ear import Ear
 from .options import WorkerOptions
 from .pulse import Pulse
@@ -64,11 +66,13 @@ class Heart:
         self._rescuer = Rescuer(store, board, self._pulse)
         self._vital = (self._pulse, self._rescuer, Ear(store, options, board))
         self._sweeper = Sweeper(store)
+        self._display = Display(store) if options.progress else None
 
     def run(self, lifeline: int) -> int:
         """Listen until nobody speaks any more; returns the exit code."""
-        for thread in (*self._vital, self._sweeper):
-            thread.start()
+        for thread in (*self._vital, self._sweeper, self._display):
+            if thread is not None:
+                thread.start()
         ends: list[Any] = [self._messages, lifeline]
         until = float("inf")
         while time.monotonic() < until:
@@ -83,6 +87,8 @@ class Heart:
             if self._is_stuck():
                 return 1
         self._rescuer.stop()
+        if self._display is not None:
+            self._display.stop()
         return 0
 
     def _hear(self) -> bool:

@@ -25,7 +25,7 @@ class WorkerOptions:
 
     alias: str
     queues: tuple[str, ...] = ()
-    """None means all."""
+    """No names are all queues."""
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
     threads: int = 4
     async_concurrency: int = 200
@@ -39,5 +39,7 @@ class WorkerOptions:
     interval: Seconds = 0.5
     """How often to look for work where no wake-ups come."""
     reload: bool = False
+    progress: bool = False
+    """Show on the standard output how the running sets stand."""
     health_file: Path | None = None
     """Touched every second while the heartbeats of all processes are confirmed."""

@@ -50,7 +50,7 @@ def press_for(client, subtask_id, name, **data):
 def act(client, model, name, keys, **data):
     """Do it to the selected rows of a list."""
     data = {"action": f"{name}_selected", "_selected_action": keys, "index": "0"} | data
-    if name in ("revoke", "delete"):
+    if name in ("revoke", "forget", "delete"):
         data = {"confirmed": "1"} | data
         del data["index"]
     response = client.post(data.pop("url", list_url(model)), data, follow=True)
@@ -173,6 +173,19 @@ def test_delete_takes_everything_and_no_collector(client):
     assert not SubtaskRecord.objects.exists()
     assert [flag for flag, _ in log_of(key)] == [DELETION]
     assert len(queries) < 30
+
+
+def test_forgetting_asks_first_and_keeps_the_counts(client):
+    key = applied(add.subtask((1, 1)), fail.subtask())
+
+    assert press(client, key, "forget") == ["The set is unfinished; revoke it or wait for its end."]
+    run_subtasks()
+    assert "its counts stay" in client.get(page_url(SETS, key, "forget")).content.decode()
+    assert SubtaskRecord.objects.filter(return_value="2").exists()
+    assert press(client, key, "forget") == ["1 task set’s results forgotten."]
+    assert not SubtaskRecord.objects.exclude(return_value=None, errors="").exists()
+    assert counts(key) == ("FAILED", 0, 1, 1, 0)
+    assert log_of(key)[-1] == (CHANGE, "forget: 1 task set’s results forgotten.")
 
 
 def test_an_unfinished_set_is_not_deleted(client):

@@ -35,6 +35,7 @@ BUTTONS = {
     (SETS, "retry"): "retry_tasksetrecord",
     (SETS, "rerun"): "rerun_tasksetrecord",
     (SETS, "revoke"): "revoke_tasksetrecord",
+    (SETS, "forget"): "delete_tasksetrecord",
     (SETS, "delete"): "delete_tasksetrecord",
     (SUBTASKS, "retry"): "retry_subtaskrecord",
     (SUBTASKS, "revoke"): "revoke_subtaskrecord",
@@ -92,7 +93,7 @@ def test_get_changes_nothing(model, name, taskset):
 
     response = client.get(page_url(model, target(model, taskset), name), {"confirmed": "1"})
 
-    assert response.status_code == (200 if name in ("revoke", "delete") else 405)
+    assert response.status_code == (200 if name in ("revoke", "forget", "delete") else 405)
     assert everything() == before
 
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django_tasksets import TaskSet
 from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
+from django_tasksets.statuses import RevokeFlag
 from django_tasksets.testing import run_subtasks
 from tests import tasks
 
@@ -73,11 +74,44 @@ def test_a_set_is_steered_from_the_shell() -> None:
         (["revoke"], "needs the id"),
         (["revoke", "nonsense"], "not an id"),
         (["revoke", str(uuid.uuid4())], "there is no task set"),
+        (["pause", str(uuid.uuid4()), "--terminate"], "go with revoke"),
     ],
 )
 def test_what_cannot_be_steered_is_said(arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call("tasksets", *arguments)
+
+
+def test_a_subtask_is_steered_from_the_shell() -> None:
+    result = tasks.add.delay(1, 1)
+    assert "1 subtasks" in call("tasksets", "revoke", result.id, "--reason", "why not")
+    assert result.record is not None
+    assert (result.status, result.record.reason) == ("REVOKED", "why not")
+    assert "took 1" in call("tasksets", "retry", result.id)
+    run_subtasks()
+    assert result.get() == 2
+    with pytest.raises(CommandError, match="for task sets"):
+        call("tasksets", "pause", result.id)
+    call("tasksets", "forget", result.id)
+    assert result.record is None
+
+
+def test_what_executes_is_revoked_with_its_process_from_the_shell() -> None:
+    result = three()
+    SubtaskRecord.objects.filter(taskset_id=result.id).update(status="RUNNING")
+    call("tasksets", "revoke", result.id, "--terminate")
+    flags = SubtaskRecord.objects.values_list("revoke_flag", flat=True)
+    assert set(flags) == {RevokeFlag.TERMINATE}
+
+
+def test_results_are_forgotten_from_the_shell() -> None:
+    result = three()
+    with pytest.raises(CommandError, match="unfinished"):
+        call("tasksets", "forget", result.id)
+    run_subtasks()
+    call("tasksets", "forget", result.id)
+    assert result.progress().successful == 3
+    assert set(SubtaskRecord.objects.values_list("return_value", flat=True)) == {None}
 
 
 def test_an_unfinished_set_is_not_deleted() -> None:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from django_tasksets import Task, TaskSetResult, registry, task
 from django_tasksets.atomically import execute_atomically
 from django_tasksets.attempts import Attempt, invoke
+from django_tasksets.context import current_request
 from django_tasksets.execution import Execution, Worker, execute, prepare
 from django_tasksets.models import SubtaskRecord
 from django_tasksets.recording import Recorded, record

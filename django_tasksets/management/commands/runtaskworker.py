@@ -72,7 +72,9 @@ class Command(BaseCommand):
             default=settings.DEBUG,
             help="start anew when code changes; default: as DEBUG",
         )
-
+        parser.add_argument(
+            "--progress", action="store_true", help="show how the running task sets stand"
+        )
         parser.add_argument(
             "--interval",
             type=seconds,
