@@ -53,6 +53,7 @@ def test_it_tells_how_a_set_stands(client):
         "retry": True,
         "rerun": True,
         "revoke": True,
+        "forget": False,
         "delete": False,
     }
     assert answer["poll"] == 1000
