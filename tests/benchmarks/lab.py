@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests import services
 
@@ -133,26 +132,21 @@ def scratch_database(kind: str) -> Iterator[None]:
 
 @contextmanager
 def copied_database() -> Iterator[str]:
-    """Another database like the default one as it is now: the name of its file, or its name."""
-    from django.db import connection
-
-    original, kind = str(connection.settings_dict["NAME"]), os.environ[services.DATABASE]
-    connection.close()
-    with _new_database(kind, original) as name:
+    """Another database with the tables of the default one: the name of its file, or its name."""
+    with _new_database(os.environ[services.DATABASE], "_copy") as name:
+        command = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
+        subprocess.run(command, env=os.environ | {services.DATABASE_NAME: name}, check=True)
         yield name
 
 
 @contextmanager
-def _new_database(kind: str, template: str | None = None) -> Iterator[str]:
+def _new_database(kind: str, suffix: str = "") -> Iterator[str]:
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="tasksets-benchmark-") as directory:
-            name = str(Path(directory, "database.sqlite3"))
-            if template is not None:
-                shutil.copy(template, name)
-            yield name
+            yield str(Path(directory, "database.sqlite3"))
         return
-    name = f"tasksets_benchmark_{os.getpid()}{'_copy' if template else ''}"
-    _on_server(kind, f"CREATE DATABASE {name}{f' TEMPLATE {template}' if template else ''}")
+    name = f"tasksets_benchmark_{os.getpid()}{suffix}"
+    _on_server(kind, f"CREATE DATABASE {name}")
     try:
         yield name
     finally:
@@ -169,13 +163,7 @@ def _on_server(kind: str, statement: str) -> None:
 
     import MySQLdb
 
-    server = services.DATABASES[kind].server or {}
-    session = MySQLdb.connect(
-        host=server["HOST"],
-        port=int(server["PORT"]),
-        user=server["USER"],
-        passwd=server["PASSWORD"],
-    )
+    session = MySQLdb.connect(**mysql_address())
     session.query(statement)
     session.close()
 
@@ -189,6 +177,17 @@ def postgresql_address(database: str) -> str:
     return make_conninfo(
         dbname=database, **{words[key]: value for key, value in server.items() if value}
     )
+
+
+def mysql_address() -> dict[str, Any]:
+    """How to connect to the server of MySQL or MariaDB."""
+    server = services.DATABASES["mysql"].server or {}
+    return {
+        "host": server["HOST"],
+        "port": int(server["PORT"]),
+        "user": server["USER"],
+        "passwd": server["PASSWORD"],
+    }
 
 
 def empty_sets() -> None:
