@@ -75,9 +75,11 @@ def test_neighbours_of_what_kills_its_process_are_not_blamed(start: Start, ledge
     ledger.wait_for("begin", count=4)
 
     ledger.tell("now")
+    wait_until(lambda: "worker process gone" in worker.log, "the death")
+    # From now on: all four are suspects, and any of them may be the first to be alone.
+    ledger.tell("0", "1", "2")
 
     wait_until(poison.ready, "its end")
-    ledger.tell("0", "1", "2")
     wait_until(lambda: all(one.ready() for one in neighbours), "theirs")
     assert poison.status == "FAILED"
     assert "SIGKILL" in row(poison).reason

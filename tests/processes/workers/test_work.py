@@ -101,7 +101,9 @@ def test_workers_share(start: Start) -> None:
     record = wait_for(result)
 
     assert (record.status, record.successful) == ("SUCCESSFUL", 200)
-    assert SubtaskRecord.objects.filter(taskset_id=UUID(result.id), claims=1).count() == 201
+    assert SubtaskRecord.objects.filter(taskset_id=UUID(result.id), attempts=1).count() == 201
+    for worker in workers:
+        worker.wait_for_processes()  # One that has not got so far has no handler of signals yet.
     assert [worker.stop() for worker in workers] == [0, 0, 0]
 
 
