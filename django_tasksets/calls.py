@@ -38,33 +38,36 @@ class Options(TypedDict, total=False):
     link_error: Call | Sequence[Call]
 
 
-IGNORED_OPTIONS = frozenset(
-    {
-        "accept_magic_kwargs",
-        "acks_late",
-        "autoregister",
-        "backend",
-        "connect_timeout",
-        "connection",
-        "delivery_mode",
-        "error_whitelist",
-        "exchange",
-        "exchange_type",
-        "ignore_result",
-        "immediate",
-        "mandatory",
-        "publisher",
-        "queues",
-        "rate_limit",
-        "router",
-        "routing_key",
-        "send_error_emails",
-        "serializer",
-        "store_errors_even_if_ignored",
-        "track_started",
-    }
-)
-"""Options of Celery 2 that mean nothing on a database queue: accepted, and without effect."""
+class IgnoredOptions(TypedDict, total=False):
+    """Options of Celery 2 that mean nothing on a database queue: accepted, and without effect."""
+
+    accept_magic_kwargs: object
+    acks_late: object
+    app: object
+    autoregister: object
+    backend: object
+    connect_timeout: object
+    connection: object
+    delivery_mode: object
+    error_whitelist: object
+    exchange: object
+    exchange_type: object
+    ignore_result: object
+    immediate: object
+    mandatory: object
+    publisher: object
+    queues: object
+    rate_limit: object
+    router: object
+    routing_key: object
+    send_error_emails: object
+    serializer: object
+    store_errors_even_if_ignored: object
+    task_name: object
+    track_started: object
+
+
+IGNORED_OPTIONS = IgnoredOptions.__optional_keys__
 
 
 class HasKey(Protocol):

@@ -16,8 +16,13 @@ LONGEST_SPAN: Final = 3_650 * 86_400
 
 
 def is_number(value: object) -> bool:
-    """A finite one; a bool is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite one that a float can hold; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_int(value: object, low: int, high: int) -> bool:

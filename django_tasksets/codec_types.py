@@ -247,7 +247,8 @@ def _dataclass_to_json(value: Any) -> dict[str, Any]:
     attributes = {**(own or {}), **(slots or {})}
     attributes.pop("__orig_class__", None)  # set by typing on Box[int](...), no part of the value
     for field in dataclasses.fields(cls):
-        if field.name not in attributes:
+        # A default that __init__ does not set stays on the class.
+        if field.name not in attributes and field.default is dataclasses.MISSING:
             raise NotStorable(f"has no value for its field {field.name!r}")
     return attributes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from .models import SubtaskRecord, TaskSetRecord
 from .statuses import FINISHED_SETS, Role, SubtaskStatus, TaskSetStatus, set_outcome
 from .store.contract import SetState, Store, Tally, WaitingCallback
-from .store.moments import Now
+from .store.moments import Now, from_now
 
 NOT_NEEDED = "not needed"
 TOO_MANY_FAILURES = "too many failures"
@@ -71,6 +72,7 @@ def callbacks_ended(store: Store, ended: Sequence[tuple[uuid.UUID, int]]) -> lis
     A step of the transaction that ended them. Returns the released.
     """
     last = [c for c in store.waiting_callbacks(ended) if c.role == Role.ON_FINISH]
+    _set_times(store, last)
     store.release_callbacks([callback.id for callback in last], [], "")
     return last
 
@@ -99,8 +101,22 @@ def release(store: Store, states: Sequence[SetState]) -> list[WaitingCallback]:
             released.append(first)
         if other in callbacks:
             unneeded.append(callbacks[other].id)
+    _set_times(store, released)
     store.release_callbacks(sorted(one.id for one in released), unneeded, NOT_NEEDED)
     return released
+
+
+def _set_times(store: Store, callbacks: Iterable[WaitingCallback]) -> None:
+    """Let the countdown and the expiry of callbacks begin, whose rows are locked."""
+    for callback in callbacks:
+        options = json.loads(callback.options) if callback.options else {}
+        times = {
+            column: from_now(options[name])
+            for name, column in (("countdown", "run_after"), ("expires", "expires_at"))
+            if options.get(name) is not None
+        }
+        if times:
+            SubtaskRecord.objects.using(store.alias).filter(id=callback.id).update(**times)
 
 
 def release_again(store: Store, taskset_id: uuid.UUID) -> list[WaitingCallback]:

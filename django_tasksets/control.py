@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce
 from .announcing import tell_on_commit
 from .completion import Settled, callbacks_ended, nothing, settle
 from .exceptions import StillUnfinished
+from .failures import clean
 from .models import SubtaskRecord, TaskSetRecord
 from .querysets import SubtaskQuerySet
 from .statuses import FINISHED_SETS, RevokeFlag, Role, SubtaskStatus, TaskSetStatus
@@ -42,7 +43,7 @@ def revoke_subtasks(
     is cancelled, sync code sees `request.revoked`, with `terminate` its process is replaced; it is
     counted when it ends, as what it ends.
     """
-    store = get_store()
+    store, reason = get_store(), _storable(reason)
     flag = RevokeFlag.TERMINATE if terminate else RevokeFlag.REVOKE
     reached = 0
 
@@ -65,12 +66,12 @@ def revoke_set(taskset_id: uuid.UUID, *, terminate: bool = False, reason: str = 
     The mark is committed first. Workers learn of it within half a second: what they have claimed
     and not begun ends REVOKED, what they execute is asked to stop.
     """
-    store = get_store()
+    store, reason = get_store(), _storable(reason)
     sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
     store.run(
         lambda: sets.update(
             revoke_requested_at=Coalesce("revoke_requested_at", Now()),
-            revoke_reason=reason[:200],
+            revoke_reason=reason,
             sealed_at=Coalesce("sealed_at", Now()),
         )
     )
@@ -114,6 +115,11 @@ def revoke_rest(store: Store, taskset_id: uuid.UUID, *, reason: str = "revoked")
     return revoked
 
 
+def _storable(reason: object) -> str:
+    """A reason as any database stores it."""
+    return clean(str(reason))[:200]
+
+
 def revoke_pending(store: Store, ids: Sequence[uuid.UUID], *, reason: str) -> int:
     """Revoke those of `ids` that no worker holds, count them, and tell; how many. One transaction.
 
@@ -121,7 +127,7 @@ def revoke_pending(store: Store, ids: Sequence[uuid.UUID], *, reason: str) -> in
     """
 
     def work() -> int:
-        ended = store.revoke(ids, reason[:200])
+        ended = store.revoke(ids, reason)
         _tell(store, end(store, ended), ended, reason=reason)
         return len(ended)
 
@@ -200,15 +206,19 @@ def _unreached(store: Store, ids: Sequence[uuid.UUID], flag: int) -> list[uuid.U
 def forget(ids: Sequence[uuid.UUID]) -> None:
     """Drop what finished subtasks came to: a member's result and errors, else the whole row.
 
-    Raises StillUnfinished, and drops nothing, if one of them is not finished.
+    Raises StillUnfinished, and drops nothing, if one of them is not finished, or is needed: by a
+    set that is not finished, or by a callback of it.
     """
     store = get_store()
     rows = SubtaskRecord.objects.using(store.alias)
     for batch in batches(ids, CHUNK):
-        if rows.filter(id__in=batch).unfinished().exists():
+        found = rows.filter(id__in=batch)
+        if found.unfinished().exists():
             raise StillUnfinished(
                 "A subtask that is not finished cannot be forgotten; revoke it first"
             )
+        for taskset_id in set(found.members().values_list("taskset_id", flat=True)):
+            _refuse_unfinished(store, taskset_id)
     for batch in batches(ids, CHUNK):
         rows.finished().filter(id__in=batch, taskset=None).delete()
         _drop_values(rows.filter(id__in=batch))

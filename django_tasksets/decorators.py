@@ -11,13 +11,12 @@ from typing import (
     Literal,
     ParamSpec,
     Protocol,
-    TypedDict,
     TypeVar,
     Unpack,
     overload,
 )
 
-from .calls import Seconds
+from .calls import IGNORED_OPTIONS, IgnoredOptions, Seconds
 from .definitions import Task
 from .exceptions import InvalidOption
 from .options import refuse_unknown
@@ -26,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TaskOptions(TypedDict, total=False):
+class TaskOptions(IgnoredOptions, total=False):
     """What @task takes: see the attributes of Task. Celery's other options have no effect."""
 
     base: type[Task]
@@ -83,9 +82,11 @@ def task(function: Any = None, /, *, bind: bool = False, **options: Any) -> Any:
 def _make(function: Any, /, *, bind: bool, options: dict[str, Any]) -> Task:
     if not isinstance(function, FunctionType):
         raise InvalidOption(f"@task decorates functions, not {function!r}; options are named")
-    known = TaskOptions.__optional_keys__
+    known = TaskOptions.__optional_keys__ - IGNORED_OPTIONS
     refuse_unknown(options, f"@task on {function.__qualname__}", known=known)
-    base = options.get("base", Task)
+    base: Any = options.get("base", Task)
+    if not (isinstance(base, type) and issubclass(base, Task)):
+        raise InvalidOption(f"@task on {function.__qualname__}: base={base!r} is not a Task class")
     namespace = {name: options[name] for name in known & options.keys() if name != "base"}
     namespace |= {
         "run": function if bind else staticmethod(function),
@@ -94,6 +95,7 @@ def _make(function: Any, /, *, bind: bool, options: dict[str, Any]) -> Task:
         "__qualname__": function.__qualname__,
         "__doc__": function.__doc__,
     }
-    made: Task = type(base)(function.__name__, (base,), namespace)()
+    make: Any = type(base)
+    made: Task = make(function.__name__, (base,), namespace)()
     update_wrapper(made, function)
     return made

@@ -223,9 +223,8 @@ class Task(Hooks, Generic[P, R], metaclass=_OneInstance):
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        *,
         exc: BaseException | None = None,
-        throw: bool = True,
+        throw: bool = True,  # noqa: FBT001, FBT002  as Celery
         eta: datetime.datetime | None = None,
         countdown: Seconds | None = None,
         max_retries: int | None = None,
@@ -241,13 +240,19 @@ class Task(Hooks, Generic[P, R], metaclass=_OneInstance):
         request = self.request
         if request.called_directly:
             raise OutsideSubtask() from exc
+        call = make_subtask(self, args, kwargs)
+        checked_options(
+            {"countdown": countdown, "eta": eta, "max_retries": max_retries}, f"{self.name}: retry"
+        )
         limit = request.max_retries if max_retries is None else max_retries
         if limit is not None and request.retries >= limit:
             raise exc or MaxRetriesExceeded(f"{self.name} has been retried {limit} times")
-        checked_options({"countdown": countdown, "eta": eta}, "retry")
         cause = exc or sys.exception()
         plan = RetryPlan(
-            args=None if args is None else tuple(args), kwargs=kwargs, delay=countdown, eta=eta
+            args=None if args is None else call.args,
+            kwargs=None if kwargs is None else call.kwargs,
+            delay=countdown,
+            eta=eta,
         )
         retry = Retry(f"Retry {request.retries + 1} of {self.name}", cause=cause, plan=plan)
         if throw:

@@ -60,7 +60,7 @@ def enqueue(call: Call) -> uuid.UUID:
 
     _write(store, work, rows)
     key = uuid.UUID(rows[0].id)
-    _run_eagerly(store, [key])
+    run_eagerly(store, [key])
     return key
 
 
@@ -93,7 +93,7 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
         settled = _write(store, work, chain(callbacks, spool), spec.id)
         if current().ALWAYS_EAGER:
             released = [callback.id for callback in settled.released]
-            _run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
+            run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
         return record.total
 
 
@@ -120,7 +120,7 @@ def add(taskset_id: uuid.UUID, calls: Iterable[Call]) -> list[uuid.UUID]:
         if len(spool):
             _write(store, work, spool)
         keys = [uuid.UUID(row.id) for row in spool]
-    _run_eagerly(store, keys)
+    run_eagerly(store, keys)
     return keys
 
 
@@ -140,7 +140,7 @@ def seal(taskset_id: uuid.UUID) -> None:
     settled = store.run(work)
     for key in settled.over_limit:
         revoke_rest(store, key)
-    _run_eagerly(store, [callback.id for callback in settled.released])
+    run_eagerly(store, [callback.id for callback in settled.released])
 
 
 def save_set(taskset_id: uuid.UUID, subtask_ids: Sequence[uuid.UUID]) -> None:
@@ -302,7 +302,8 @@ def _taken(store: Store, rows: Iterable[NewSubtask]) -> str | None:
     return None
 
 
-def _run_eagerly(store: Store, ids: Sequence[uuid.UUID]) -> None:
+def run_eagerly(store: Store, ids: Sequence[uuid.UUID]) -> None:
+    """Under ALWAYS_EAGER, execute what can be claimed of this now."""
     settings = current()
     if settings.ALWAYS_EAGER and ids:
         with Drain(store, is_eager=True, propagates=settings.EAGER_PROPAGATES) as drain:

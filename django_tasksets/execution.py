@@ -20,7 +20,7 @@ from .attempts import Attempt, call_hooks, invoke, raised
 from .calls import Failure, RetryPlan, Seconds
 from .conf import current
 from .context import Request
-from .exceptions import UnknownTask
+from .exceptions import UnknownId, UnknownTask
 from .failures import describe, error_line
 from .models import SubtaskRecord
 from .registry import RegisteredTask
@@ -178,8 +178,16 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
     members = SubtaskRecord.objects.using(store.alias).filter(
         taskset_id=claimed.taskset_id, position__gte=0
     )
-    texts = members.order_by("position").values_list("return_value", flat=True)
-    return [codec.decode(text) for text in texts.iterator(chunk_size=2000) if text is not None]
+    rows = members.order_by("position").values_list("id", "return_value")
+    return [returned(key, text) for key, text in rows.iterator(chunk_size=2000)]
+
+
+def returned(subtask_id: uuid.UUID, text: str | None) -> Any:
+    """What a successful subtask returned; raises UnknownId if that was forgotten."""
+    # A None that was returned is stored as a text of its own.
+    if text is None:
+        raise UnknownId(f"What subtask {subtask_id} returned was forgotten")
+    return codec.decode(text)
 
 
 # After the call
@@ -240,9 +248,10 @@ def _retried(worker: Worker, execution: Execution, attempt: Attempt) -> Outcome:
     outcome.run_after, outcome.delay = plan.eta, delay
     if worker.is_eager or (plan.eta is None and delay <= 0):
         outcome.status = SubtaskStatus.READY
-    # What a callback was given first is not part of its own arguments.
-    if plan.args is not None and claimed.role == Role.MEMBER:
-        outcome.args = codec.encode_args(plan.args)
+    if plan.args is not None:
+        # What a callback was given first is not part of its own arguments.
+        given = claimed.role != Role.MEMBER and not execution.options.get("immutable")
+        outcome.args = codec.encode_args(plan.args[1:] if given else plan.args)
     if plan.kwargs is not None:
         outcome.kwargs = codec.encode_kwargs(plan.kwargs)
     return outcome

@@ -22,11 +22,11 @@ OURS = __name__.partition(".")[0] + "."
 def describe(error: BaseException) -> Failure:
     """What will be stored of `error`. Never raises: an exception is user code, too."""
     cls = type(error)
-    name = _clean(f"{cls.__module__}.{cls.__qualname__}")
+    name = clean(f"{cls.__module__}.{cls.__qualname__}")
     return Failure(
         exception_class=name,
-        message=_clean(_message(error))[:MAX_MESSAGE],
-        traceback=_capped(_clean(_traceback(error))),
+        message=clean(_message(error))[:MAX_MESSAGE],
+        traceback=_capped(clean(_traceback(error))),
         fingerprint=fingerprint(name, _place(error.__traceback__)),
         args=_args(error),
     )
@@ -81,7 +81,9 @@ def _traceback(error: BaseException) -> str:
 def _args(error: BaseException) -> str | None:
     """The exception's arguments, unless they cannot be stored or are out of all proportion."""
     try:
-        args = codec.encode_args(error.args)
+        # An OSError leaves the file's name out of its args.
+        given = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+        args = codec.encode_args(given)
     except Exception:  # noqa: BLE001  NotStorable, or whatever the arguments' own code raises
         return None
     return args if len(args) <= current().MAX_TRACEBACK_BYTES else None
@@ -98,7 +100,7 @@ def _place(trace: TracebackType | None) -> str:
     return place
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Text that every database stores and every page shows."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 

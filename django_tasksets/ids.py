@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 
 from .exceptions import InvalidId
+
+_SPELLING = re.compile(
+    r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE
+)
 
 
 def new_id() -> uuid.UUID:
@@ -27,9 +32,6 @@ def parse_id(value: object) -> uuid.UUID:
     """The UUID that `value` is or spells; raises InvalidId, which names the value."""
     if isinstance(value, uuid.UUID):
         return value
-    if isinstance(value, str):
-        try:
-            return uuid.UUID(value)
-        except ValueError:
-            pass
+    if isinstance(value, str) and _SPELLING.fullmatch(value):
+        return uuid.UUID(value)
     raise InvalidId(f"{value!r} is not an id: ids are UUIDs, as uuid.UUID or as a string")

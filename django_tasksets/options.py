@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from .calls import IGNORED_OPTIONS
+from .checking import is_span
 from .exceptions import InvalidOption
 
 
@@ -27,11 +28,7 @@ def refuse_impossible(options: Mapping[str, Any], where: str) -> None:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 255
-
-
-def _is_span(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 
 def _is_bool(value: Any) -> bool:
@@ -47,11 +44,11 @@ def _are_exceptions(value: Any) -> bool:
 
 # Those that are not options of a call, too; packing knows about these.
 _TASK_OPTIONS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "name": (_is_name, "1 to 255 characters"),
-    "default_retry_delay": (_is_span, "a number of seconds"),
+    "name": (_is_name, "1 to 255 printable characters"),
+    "default_retry_delay": (is_span, "seconds, at most ten years"),
     "autoretry_for": (_are_exceptions, "a tuple of exception classes"),
-    "retry_backoff": (lambda value: _is_bool(value) or _is_span(value), "a number or a bool"),
-    "retry_backoff_max": (_is_span, "a number of seconds"),
+    "retry_backoff": (lambda value: _is_bool(value) or is_span(value), "seconds or a bool"),
+    "retry_backoff_max": (is_span, "seconds, at most ten years"),
     "retry_jitter": (_is_bool, "a bool"),
     "atomic": (_is_bool, "a bool"),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, TypedDict, cast
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from . import codec, registry
 from .calls import Call, Options, Seconds
-from .checking import CHECKS
+from .checking import CHECKS, is_number
 from .conf import current
 from .exceptions import InvalidCall, InvalidId, InvalidOption, NotStorable, UnknownTask
 from .ids import new_id, parse_id
@@ -28,6 +28,8 @@ OPTION_NAMES: Final = frozenset(Options.__optional_keys__)
 NULLABLE: Final = frozenset({"max_retries", "time_limit", "soft_time_limit"})
 # Options that are read when the subtask executes, and have no column of their own.
 STORED_OPTIONS: Final = ("max_retries", "time_limit", "soft_time_limit", "immutable")
+# Options of a callback that count from its release, when they are seconds.
+SPANS: Final = ("countdown", "expires")
 # How much later in the claim order each next member of a set is, in microseconds.
 CLAIM_STEP: Final = 1_000_000
 SHAPES: Final[dict[str, Any]] = {
@@ -35,6 +37,12 @@ SHAPES: Final[dict[str, Any]] = {
     "args": (list, tuple),
     "kwargs": Mapping,
     "options": Mapping,
+}
+SHAPE_WORDS: Final = {
+    "task": "the name of a task",
+    "args": "a list or a tuple",
+    "kwargs": "a dict",
+    "options": "a dict",
 }
 # How much of a wrong value is shown, in characters.
 SHOWN: Final = 200
@@ -87,9 +95,20 @@ class Packer:
         return self._row(call["task"], args, kwargs, plan, position)
 
     def callback(self, call: Call, role: Role) -> NewSubtask:
-        """A row that is WAITING for its set to finish. Raises what member() does."""
-        row = self.member(call, None, role.value.lower())
-        return row._replace(
+        """A row that is WAITING for its set to finish. Raises what member() does.
+
+        Seconds that it is given as its countdown or expiry count from then: see completion.
+        """
+        args, kwargs, plan = self._checked(call, role.value.lower())
+        spans = {name: value for name in SPANS if is_number(value := getattr(plan, name))}
+        if spans:
+            stored = json.loads(plan.options) if plan.options else {}
+            changes: dict[str, Any] = {
+                "options": json.dumps(stored | spans),
+                **dict.fromkeys(spans),
+            }
+            plan = replace(plan, **changes)
+        return self._row(call["task"], args, kwargs, plan, None)._replace(
             role=role.value, position=callback_position(role, 1), status=SubtaskStatus.WAITING
         )
 
@@ -194,11 +213,14 @@ class Packer:
     def _links(self, options: Mapping[str, Any], where: str) -> dict[str, list[Link]]:
         links: dict[str, list[Link]] = {}
         for name in ("link", "link_error"):
-            if given := options.get(name):
-                calls = [given] if isinstance(given, Mapping) else given
-                if not isinstance(calls, list | tuple):
-                    raise InvalidCall(f"{where}: {name} is a subtask or a list of them")
-                links[name] = [self._link(call, f"{where}: {name}") for call in calls]
+            given = options.get(name)
+            if given is None:
+                continue
+            calls: Any = [given] if isinstance(given, Mapping) else given
+            if isinstance(calls, str) or not isinstance(calls, Iterable):
+                raise InvalidCall(f"{where}: {name} is a subtask or a list of them")
+            if made := [self._link(call, f"{where}: {name}") for call in calls]:
+                links[name] = made
         if links and len(json.dumps(links, default=_time_as_text)) > current().MAX_VALUE_BYTES:
             raise NotStorable("takes more than MAX_VALUE_BYTES; store it elsewhere", path="links")
         return links
@@ -225,7 +247,7 @@ def check_call(call: Any, where: str) -> None:
         )
     for key, shape in SHAPES.items():
         if not isinstance(call[key], shape):
-            raise InvalidCall(f"{where}: {key}={_shown(call[key])} has the wrong type")
+            raise InvalidCall(f"{where}: {key}={_shown(call[key])} is not {SHAPE_WORDS[key]}")
 
 
 def checked_options(options: Mapping[str, Any], where: str) -> Options:

@@ -9,8 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 from . import codec, conf
 from .exceptions import SubtaskFailed, SubtaskRevoked, UnknownId, UnreadableValue
+from .execution import returned
 from .models import SubtaskRecord
 from .statuses import FINISHED, SubtaskStatus
+
+_BUILTIN_INIT = type(object.__init__)
+"""What an `__init__` is that is not written in Python."""
 
 
 class Reading(Protocol):
@@ -23,7 +27,8 @@ class Reading(Protocol):
     @property
     def traceback(self) -> str | None: ...
     def value(self) -> Any:
-        """The return value, or the exception; None while there is neither."""
+        """The return value, or the exception; None while there is neither. Raises UnreadableValue
+        for what cannot be read, and UnknownId for what was forgotten."""
 
 
 def is_finished(reading: Reading | None) -> bool:
@@ -35,7 +40,7 @@ def settle(reading: Reading, *, propagate: bool) -> Any:
     """The return value of what is finished; an exception is raised, or else returned."""
     try:
         value = reading.value()
-    except UnreadableValue as error:
+    except (UnknownId, UnreadableValue) as error:
         if propagate:
             raise
         return error
@@ -63,14 +68,20 @@ class Row(NamedTuple):
     def value(self) -> Any:
         """See Reading."""
         if self.status == SubtaskStatus.SUCCESSFUL:
-            return None if self.return_value is None else codec.decode(self.return_value)
+            return returned(self.id, self.return_value)
         if self.status == SubtaskStatus.REVOKED:
             return self._revoked()
         return self._failed() if self.status == SubtaskStatus.FAILED else None
 
     def _last_error(self) -> dict[str, Any]:
         line = self.errors.rstrip("\n").rpartition("\n")[2]
-        return dict(codec.decode(line)) if line else {}
+        error = codec.decode(line) if line else {}
+        texts = ("exception_class", "message", "traceback", "args")
+        if not isinstance(error, dict) or not all(
+            isinstance(error.get(name), str | None) for name in texts
+        ):
+            raise UnreadableValue(f"The errors of subtask {self.id} were not written by a worker")
+        return error
 
     def _revoked(self) -> Exception:
         because = f": {self.reason}" if self.reason else ""
@@ -114,7 +125,8 @@ def missing(subtask_id: object = "") -> UnknownId:
 def _own_exception(path: str, args: str | None, traceback: str) -> Exception | None:
     """The task's own exception made again, if its class is imported here and that works.
 
-    Its `__init__` is not called, since nobody knows what it would do with these arguments.
+    An `__init__` that is written in Python is not called, since nobody knows what it would do
+    with these arguments; those of Python itself keep some of them elsewhere than in `args`.
     """
     cls = _find_class(path)
     if cls is None or args is None:
@@ -122,7 +134,10 @@ def _own_exception(path: str, args: str | None, traceback: str) -> Exception | N
     try:
         decoded = tuple(codec.decode(args))
         exception = cls.__new__(cls, *decoded)
-        exception.args = decoded
+        if isinstance(cls.__init__, _BUILTIN_INIT):
+            cls.__init__(exception, *decoded)
+        else:
+            exception.args = decoded
         exception.remote_traceback = traceback  # type: ignore[attr-defined]
         str(exception)  # one that needs what __init__ would have set is of no use
     except Exception:  # noqa: BLE001  it is somebody else's class

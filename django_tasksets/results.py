@@ -37,7 +37,8 @@ class AsyncResult(Generic[R]):
 
     TimeoutError = ResultTimeout
 
-    def __init__(self, task_id: str | uuid.UUID) -> None:
+    def __init__(self, task_id: str | uuid.UUID, **ignored: Any) -> None:
+        refuse_unknown(ignored, type(self).__name__)
         self.id = str(parse_id(task_id))
 
     @property
@@ -111,8 +112,7 @@ class AsyncResult(Generic[R]):
     def get(
         self,
         timeout: Seconds | None = None,
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> R:
         """Wait until it has finished, and return what the task returned.
@@ -130,8 +130,7 @@ class AsyncResult(Generic[R]):
     async def aget(
         self,
         timeout: Seconds | None = None,  # noqa: ASYNC109  as in get()
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> R:
         """See get()."""
@@ -160,7 +159,10 @@ class AsyncResult(Generic[R]):
         control.revoke_subtasks([uuid.UUID(self.id)], terminate=terminate)
 
     def forget(self) -> None:
-        """Delete what is stored of it; raises StillUnfinished."""
+        """Delete what is stored of it.
+
+        Raises StillUnfinished, also while its set or a callback of that is unfinished.
+        """
         control.forget([uuid.UUID(self.id)])
 
     # Async twins

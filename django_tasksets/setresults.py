@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from . import codec, control, enqueueing, steering
-from .calls import Call, Seconds
-from .exceptions import NotStorable
+from .calls import Seconds
+from .exceptions import InvalidCall, NotStorable
 from .gathering import as_they_finish, in_order
 from .members import Member
 from .options import refuse_unknown
@@ -35,8 +35,7 @@ class TaskSetResult(Standing):
     def join(
         self,
         timeout: Seconds | None = None,
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> list[Any]:
         """Wait until all have finished, and return what they returned, in their order.
@@ -53,8 +52,7 @@ class TaskSetResult(Standing):
     async def ajoin(
         self,
         timeout: Seconds | None = None,  # noqa: ASYNC109  as in join()
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> list[Any]:
         """See join()."""
@@ -63,8 +61,7 @@ class TaskSetResult(Standing):
     def iterate(
         self,
         timeout: Seconds | None = None,
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> Iterator[Any]:
         """What the members return, one by one as they finish; raises what join() does.
@@ -76,8 +73,7 @@ class TaskSetResult(Standing):
     def aiterate(
         self,
         timeout: Seconds | None = None,
-        *,
-        propagate: bool = True,
+        propagate: bool = True,  # noqa: FBT001, FBT002  as Celery
         interval: Seconds = 0.5,
     ) -> AsyncIterator[Any]:
         """See iterate()."""
@@ -108,8 +104,10 @@ class TaskSetResult(Standing):
         Returns their handles. All are added, in one transaction or in the caller's, or none.
         Raises TaskSetSealed if the set takes no more, and what apply_async() does.
         """
-        calls = [subtasks] if isinstance(subtasks, Mapping) else subtasks
-        ids = enqueueing.add(self._id, cast(Iterable[Call], calls))
+        calls: Any = [subtasks] if isinstance(subtasks, Mapping) else subtasks
+        if isinstance(calls, str) or not isinstance(calls, Iterable):
+            raise InvalidCall(f"add() takes a subtask or several, not {calls!r:.200}")
+        ids = enqueueing.add(self._id, calls)
         return [AsyncResult(key) for key in ids]
 
     def revoke(self, *, terminate: bool = False, reason: str = "revoked", **ignored: Any) -> int:

@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from .completion import nothing
-from .enqueueing import tell_enqueued
+from .announcing import tell_on_commit
+from .completion import nothing, settle
+from .enqueueing import run_eagerly, tell_enqueued
 from .exceptions import UnknownId
 from .ids import new_id
 from .models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from .packing import CLAIM_STEP
+from .pausing import hold_back, let_go, locked_state
 from .spooling import Spool
 from .statuses import (
     FINISHED_SETS,
@@ -67,7 +69,8 @@ def pause_set(taskset_id: uuid.UUID) -> bool:
     store = get_store()
     sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
     paused = store.run(lambda: sets.filter(paused_at=None).update(paused_at=Now())) == 1
-    _shift_members(store, taskset_id, (SubtaskStatus.READY, SubtaskStatus.SCHEDULED), paused=True)
+    for _ in hold_back(store, taskset_id):
+        pass
     return paused
 
 
@@ -76,59 +79,9 @@ def resume_set(taskset_id: uuid.UUID) -> bool:
     store = get_store()
     sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
     resumed = store.run(lambda: sets.filter(paused_at__isnull=False).update(paused_at=None)) == 1
-    _shift_members(store, taskset_id, (SubtaskStatus.WAITING,), paused=False)
+    for ids in let_go(store, taskset_id):
+        run_eagerly(store, ids)
     return resumed
-
-
-def _shift_members(
-    store: Store, taskset_id: uuid.UUID, statuses: Sequence[str], *, paused: bool
-) -> None:
-    """Move members to or from WAITING, chunk by chunk by position, while the mark stands."""
-    position = 0
-    members = SubtaskRecord.objects.using(store.alias).filter(
-        taskset_id=taskset_id, position__gte=0, status__in=statuses
-    )
-    while True:
-        chunk = members.filter(position__gte=position).order_by("position")[:CHUNK]
-        keys = list(chunk.values_list("position", "id"))
-        if not keys:
-            return
-        position = (keys[-1][0] or 0) + 1
-        ids = [key for _, key in keys]
-        if not store.run(partial(_shift, store, taskset_id, members, ids, paused=paused)):
-            return
-
-
-def _shift(
-    store: Store,
-    taskset_id: uuid.UUID,
-    members: QuerySet[SubtaskRecord],
-    ids: list[uuid.UUID],
-    *,
-    paused: bool,
-) -> bool:
-    """One chunk in one transaction; False if the set has been told otherwise in the meantime."""
-    found = dict(
-        store.locked(members.filter(id__in=ids), skip=True).values_list("id", "queue_name")
-    )
-    state = _locked_state(store, taskset_id)
-    if state is None or (state.paused_at is not None) != paused:
-        return False
-    due = Q(run_after=None) | Q(run_after__lte=Now())
-    status: Any = SubtaskStatus.WAITING
-    if not paused:
-        status = Case(
-            When(due, then=Value(SubtaskStatus.READY)), default=Value(SubtaskStatus.SCHEDULED)
-        )
-        wake_on_commit(store, set(found.values()))
-    SubtaskRecord.objects.using(store.alias).filter(id__in=list(found)).update(status=status)
-    return True
-
-
-def _locked_state(store: Store, taskset_id: uuid.UUID) -> SetState | None:
-    """Lock the set's row; its state, or None if it is gone."""
-    states = store.count([nothing(taskset_id)])
-    return states[0] if states else None
 
 
 # Retry
@@ -147,7 +100,9 @@ def retry_failed_set(taskset_id: uuid.UUID, *, fingerprint: str | None = None) -
     )
     if fingerprint is not None:
         members = members.filter(status=SubtaskStatus.FAILED, error_fingerprint=fingerprint)
-    return store.run(lambda: _take_back(store, taskset_id, members))
+    taken = store.run(lambda: _take_back(store, taskset_id, members))
+    run_eagerly(store, taken)
+    return len(taken)
 
 
 def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
@@ -157,7 +112,7 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
     """
     store = get_store()
     rows = SubtaskRecord.objects.using(store.alias).filter(status__in=ENDED_BADLY)
-    retried = 0
+    retried: list[uuid.UUID] = []
     for batch in batches(ids, CHUNK):
         members = rows.members().filter(id__in=batch)
         for key in sorted(set(members.values_list("taskset_id", flat=True))):
@@ -166,18 +121,21 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
         others = rows.filter(id__in=batch).filter(Q(taskset=None) | ~Q(role=Role.MEMBER))
         others = others.exclude(Q(started_at=None), ~Q(role=Role.MEMBER))
         retried += store.run(partial(_take_back_alone, store, others))
-    return retried
+    run_eagerly(store, retried)
+    return len(retried)
 
 
-def _take_back(store: Store, taskset_id: uuid.UUID, members: QuerySet[SubtaskRecord]) -> int:
+def _take_back(
+    store: Store, taskset_id: uuid.UUID, members: QuerySet[SubtaskRecord]
+) -> list[uuid.UUID]:
     found = list(
         store.locked(members, skip=True).values_list(
             "id", "status", "error_fingerprint", "queue_name"
         )
     )
-    state = _locked_state(store, taskset_id)
+    state = locked_state(store, taskset_id)
     if not found or state is None:
-        return 0
+        return []
     counts = Counter(status for _, status, _, _ in found)
     generation = _reopen(store, state) if state.status in FINISHED_SETS else state.generation
     TaskSetRecord.objects.using(store.alias).filter(id=taskset_id).update(
@@ -194,14 +152,15 @@ def _take_back(store: Store, taskset_id: uuid.UUID, members: QuerySet[SubtaskRec
         subtasks.filter(id__in=batch).update(**AFRESH, status=status, generation=generation)
     _uncount_errors(store, taskset_id, Counter(mark for _, _, mark, _ in found if mark))
     wake_on_commit(store, {queue for *_, queue in found})
-    return len(found)
+    return [key for key, *_ in found]
 
 
-def _take_back_alone(store: Store, rows: QuerySet[SubtaskRecord]) -> int:
+def _take_back_alone(store: Store, rows: QuerySet[SubtaskRecord]) -> list[uuid.UUID]:
     found = dict(store.locked(rows, skip=True).values_list("id", "queue_name"))
     subtasks = SubtaskRecord.objects.using(store.alias).filter(id__in=list(found))
     wake_on_commit(store, set(found.values()))
-    return subtasks.update(**AFRESH, status=SubtaskStatus.READY)
+    subtasks.update(**AFRESH, status=SubtaskStatus.READY)
+    return list(found)
 
 
 def _reopen(store: Store, state: SetState) -> int:
@@ -254,13 +213,17 @@ def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
         total = sum(1 for row in spool if row.role == Role.MEMBER)
         record = _record_again(old, key, now, total)
 
-        def work() -> None:
+        def work() -> list[uuid.UUID]:
             record.save(using=store.alias, force_insert=True)
             store.insert(spool)
-            wake_on_commit(store, spool.queues)
             tell_enqueued(store, key, total)
+            settled = settle(store, [] if total else [nothing(key)])
+            wake_on_commit(store, spool.queues | {one.queue_name for one in settled.released})
+            tell_on_commit(store, settled)
+            return [callback.id for callback in settled.released]
 
-        store.run(work)
+        released = store.run(work)
+        run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
     return key
 
 

@@ -20,6 +20,8 @@ from .twins import twin
 
 V = TypeVar("V")
 
+_WHEN = frozenset({"countdown", "eta"})
+
 AnyCall: TypeAlias = Mapping[str, object]
 """A call as it is handed in: a subtask, or a dict like one."""
 
@@ -76,9 +78,9 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
             name, defaults = _named(task)
             call = {
                 "task": name,
-                "args": () if args is None else args,
-                "kwargs": {**(kwargs or {}), **ex},
-                "options": {**defaults, **(options or {})},
+                "args": _several(args, name),
+                "kwargs": {**_named_ones(kwargs, "kwargs", name), **ex},
+                "options": {**defaults, **_named_ones(options, "options", name)},
             }
         check_call(call, "subtask")
         super().__init__(
@@ -114,11 +116,14 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
         options win. An immutable one (si) takes no arguments."""
         if self.options.get("immutable"):
             args = kwargs = None
+        stored = self.options
+        if not _WHEN.isdisjoint(options):  # One of them says when, in place of the other.
+            stored = {name: value for name, value in stored.items() if name not in _WHEN}
         return subtask(
             self.task,
-            (*(args or ()), *self.args),
-            {**self.kwargs, **(kwargs or {})},
-            {**self.options, **options},
+            (*_several(args, self.task), *self.args),
+            {**self.kwargs, **_named_ones(kwargs, "kwargs", self.task)},
+            {**stored, **options},
         )
 
     def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -167,6 +172,23 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
 def maybe_subtask(value: Any) -> Any:
     """A dict as the subtask in it; anything else, None too, as it is."""
     return subtask(value) if isinstance(value, dict) and not isinstance(value, subtask) else value
+
+
+def _several(args: Any, where: str) -> tuple[Any, ...]:
+    """Positional arguments as they may be given: any iterable, but a text is one of them."""
+    if args is None:
+        return ()
+    if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):
+        raise InvalidCall(f"{where}: args={args!r:.200} is not a list or a tuple")
+    return tuple(args)
+
+
+def _named_ones(given: Any, what: str, where: str) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidCall(f"{where}: {what}={given!r:.200} is not a dict")
+    return given
 
 
 def _named(task: Any) -> tuple[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from .conf import current
 from .control import revoke_pending, revoke_rest, revoke_set
 from .execution import EXPIRED
 from .models import SubtaskRecord, TaskSetRecord
+from .pausing import hold_back, let_go
 from .querysets import SubtaskQuerySet, TaskSetQuerySet
 from .statuses import FINISHED, Role, SubtaskStatus, TaskSetStatus
 from .store.contract import Store
@@ -33,20 +34,22 @@ CHUNK: Final = 500
 ANNOUNCE_WITHIN: Final = 30
 # Sets that finished longer ago than this, in seconds, are not looked at any more.
 RELEASE_WITHIN: Final = 3_600
-# A set of so many members is recounted in every sweep, one of ten times as many in every tenth.
-RECOUNTED: Final = 100_000
+# The members of a set of so many are looked at in every sweep, of ten times as many in every tenth.
+LOOKED_AT: Final = 100_000
 
 
 def sweep(store: Store) -> int:
     """Repair what a bug or a hand in the database left behind; how many repairs.
 
     In a correct system it repairs nothing: each repair is logged as a warning. What a crash
-    legitimately leaves to it (an announcement, a revocation that was under way, an open set that
-    nobody seals, an expiry that nobody claims) is done without. A set whose row somebody holds is
-    left to the next sweep.
+    legitimately leaves to it (an announcement, a revocation, pause or resumption that was under
+    way, an open set that nobody seals, an expiry that nobody claims) is done without. A set whose
+    row somebody holds is left to the next sweep.
     """
     _announce_again(store)
     _each(store, _marked(store), partial(revoke_rest, store))
+    _each(store, _half_paused(store), lambda key: list(hold_back(store, key)))
+    _each(store, _half_resumed(store), lambda key: list(let_go(store, key)))
     _revoke_expired(store)
     _each(store, _abandoned(store), partial(revoke_set, reason="abandoned while open"))
     repairs = _each(store, _miscounted(store), partial(_recount, store))
@@ -88,6 +91,18 @@ def _marked(store: Store) -> list[uuid.UUID]:
     return _ids(sets.filter(is_over | Exists(_members(store).pending())))
 
 
+def _half_paused(store: Store) -> list[uuid.UUID]:
+    """Paused sets with members that could still be claimed."""
+    claimable = _members(store).filter(status__in=(SubtaskStatus.READY, SubtaskStatus.SCHEDULED))
+    return _ids(_running(store).filter(paused_at__isnull=False).filter(Exists(claimable)))
+
+
+def _half_resumed(store: Store) -> list[uuid.UUID]:
+    """Sets that are not paused, with members that wait all the same."""
+    waiting = _members(store).filter(status=SubtaskStatus.WAITING)
+    return _ids(_some_running(store).filter(paused_at=None).filter(Exists(waiting)))
+
+
 def _revoke_expired(store: Store) -> None:
     # A callback that is not released may expire; its set's end decides what becomes of it.
     unreleased = ~Q(role=Role.MEMBER) & Q(status=SubtaskStatus.WAITING)
@@ -115,10 +130,8 @@ def _abandoned(store: Store) -> list[uuid.UUID]:
 def _miscounted(store: Store) -> list[uuid.UUID]:
     """Sets whose `remaining` is not the number of their unfinished members: by one statement,
     which sees one moment, so that what is being recorded meanwhile does not matter."""
-    largest = min(RECOUNTED / (1 - random.random()), 2**31 - 1)
     unfinished = _members(store).unfinished().values("taskset").annotate(n=Count("pk")).values("n")
-    sets = _running(store).filter(total__lte=int(largest))
-    sets = sets.annotate(unfinished=Coalesce(Subquery(unfinished), 0))
+    sets = _some_running(store).annotate(unfinished=Coalesce(Subquery(unfinished), 0))
     return _ids(sets.exclude(remaining=F("unfinished")))
 
 
@@ -208,6 +221,12 @@ def _release(store: Store, taskset_id: uuid.UUID) -> bool:
 
 def _running(store: Store) -> TaskSetQuerySet:
     return TaskSetRecord.objects.using(store.alias).running().order_by("id")
+
+
+def _some_running(store: Store) -> TaskSetQuerySet:
+    """Those whose members are looked at one by one in this sweep: the larger, the more seldom."""
+    largest = min(LOOKED_AT / (1 - random.random()), 2**31 - 1)
+    return _running(store).filter(total__lte=int(largest))
 
 
 def _members(store: Store) -> SubtaskQuerySet:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from inspect import GEN_CLOSED, getgeneratorstate, isgenerator
 from types import TracebackType
 from typing import Any, cast
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.db import Error
 from django.db.models import Model
 
 from . import control, enqueueing
 from .calls import Call, HasKey, SetSpec
+from .checking import is_int
 from .eager import apply_set
 from .exceptions import AlreadyApplied, InvalidCall, InvalidOption
 from .ids import new_id, parse_id
 from .options import refuse_unknown
+from .packing import check_call
 from .setresults import TaskSetResult
 from .subtasks import AnyCall, subtask
 from .twins import in_thread, twin
@@ -33,7 +38,7 @@ _OPTIONS = frozenset(
 )  # fmt: skip
 
 
-class TaskSet:
+class TaskSet(MutableSequence[Any]):
     """Subtasks that are applied together, counted together, and end together.
 
     `tasks` is any iterable of subtasks. A list or tuple is copied, and the set can be appended to
@@ -57,7 +62,7 @@ class TaskSet:
         callback: AnyCall | None = None,
         on_failure: AnyCall | None = None,
         on_finish: AnyCall | None = None,
-        name: str = "",
+        name: str | None = "",
         metadata: Any = None,
         owner: HasKey | None = None,
         related: HasKey | None = None,
@@ -77,7 +82,8 @@ class TaskSet:
         self.on_success = _callback("on_success", on_success if callback is None else callback)
         self.on_failure = _callback("on_failure", on_failure)
         self.on_finish = _callback("on_finish", on_finish)
-        self.name, self.metadata, self.owner, self.related = str(name), metadata, owner, related
+        self.name = "" if name is None else str(name)
+        self.metadata, self.owner, self.related = metadata, owner, related
         limit = 0 if fail_fast else max_failures
         self.max_failures, self.max_failures_percent = _limits(limit)
 
@@ -111,13 +117,15 @@ class TaskSet:
     def __getitem__(self, index: Any) -> Any:
         return self.tasks[index]
 
-    def append(self, call: AnyCall) -> None:
-        """Add a subtask at the end."""
-        self.tasks.append(call)
+    def __setitem__(self, index: Any, call: Any) -> None:
+        self.tasks[index] = call
 
-    def extend(self, calls: Iterable[AnyCall]) -> None:
-        """Add subtasks at the end."""
-        self.tasks.extend(calls)
+    def __delitem__(self, index: Any) -> None:
+        del self.tasks[index]
+
+    def insert(self, index: int, value: AnyCall) -> None:
+        """Add a subtask before the one at `index`."""
+        self.tasks.insert(index, value)
 
     # Applying it
 
@@ -156,9 +164,9 @@ class TaskSet:
     aapply = twin(apply)
 
     def _spec(self, taskset_id: str | uuid.UUID | None, *, sealed: bool) -> SetSpec:
-        if self.owner is not None and not hasattr(self.owner, "pk"):
+        if self.owner is not None and not isinstance(self.owner, (get_user_model(), AnonymousUser)):
             raise InvalidOption(f"TaskSet: owner={self.owner!r} is not a user")
-        is_saved = isinstance(self.related, Model) and self.related.pk is not None
+        is_saved = isinstance(self.related, Model) and not self.related._state.adding
         if self.related is not None and not is_saved:
             raise InvalidOption(f"TaskSet: related={self.related!r} is not a saved instance")
         return SetSpec(
@@ -233,6 +241,11 @@ def _iterable(tasks: Any, arglist: tuple[Any, ...]) -> Iterable[Any]:
             "TaskSet takes one iterable of subtasks, as in "
             f"TaskSet(add.subtask((i, i)) for i in numbers), not {(tasks, *arglist)!r}"
         )
+    if isgenerator(tasks) and getgeneratorstate(tasks) == GEN_CLOSED:
+        raise InvalidCall(
+            "TaskSet was given a generator that is exhausted: it has been read to its end already. "
+            "Make it anew, or give a list"
+        )
     return tasks
 
 
@@ -241,6 +254,7 @@ def _callback(kind: str, call: Any) -> Call | None:
         return None
     if not isinstance(call, dict):
         raise InvalidCall(f"{kind} is a subtask, as in report.subtask(), not {call!r}")
+    check_call(call, kind)
     return cast(Call, subtask(call))
 
 
@@ -248,7 +262,7 @@ def _limits(max_failures: Any) -> tuple[int | None, float | None]:
     """The limit as a number, or as a percentage."""
     if max_failures is None:
         return None, None
-    if isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0:
+    if is_int(max_failures, 0, 2**31 - 1):
         return max_failures, None
     match = _PERCENT.fullmatch(max_failures) if isinstance(max_failures, str) else None
     if match is None or float(match[1]) > 100:

@@ -166,6 +166,7 @@ class WaitingCallback(NamedTuple):
     role: str
     generation: int
     queue_name: str
+    options: str
 
 
 class Ended(NamedTuple):

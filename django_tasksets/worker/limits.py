@@ -69,8 +69,8 @@ class Threads:
         """Call the task in this thread, within its limits."""
         running = self._limits.running(prepared, started)
         running.thread = threading.get_ident()
-        self._running[slot] = running
         if running.soft is None:
+            self._running[slot] = running
             attempt = _invoke(prepared)
             self._running[slot] = None
             return attempt
@@ -86,6 +86,8 @@ class Threads:
             try:
                 if not begun:
                     begun = True
+                    # From here on it may come.
+                    self._running[slot] = running
                     attempt = copy_context().run(_invoke, prepared)
                 self._leave(slot, running)
             except SoftTimeLimitExceeded as error:

@@ -81,6 +81,8 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "exit": lambda: SystemExit(3),
     "local": lambda: type("Local", (Exception,), {})("mine"),
     "os": lambda: FileNotFoundError(2, "No such file", "x.txt"),
+    "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    "syntax": lambda: SyntaxError("no such word", ("x.py", 3, 1, "foo bar")),
 }
 
 
@@ -236,7 +238,10 @@ def test_classes_in_classes_are_found() -> None:
 def test_builtin_errors_know_what_their_arguments_mean() -> None:
     error = failing("os")
     assert type(error) is FileNotFoundError
-    assert error.errno == 2
+    assert (error.errno, error.filename) == (2, "x.txt")
+    error = failing("unicode")
+    assert (error.reason, error.object) == ("invalid start byte", b"\xff")
+    assert "no such word (x.py, line 3)" in str(failing("syntax"))
 
 
 @pytest.mark.parametrize("which", ["unprintable", "unstorable", "stop", "exit", "local"])

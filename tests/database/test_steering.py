@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.utils import timezone
 
 from django_tasksets import TaskSet, TaskSetResult, UnknownId
+from django_tasksets.maintenance import sweep
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.steering import (
@@ -16,6 +18,7 @@ from django_tasksets.steering import (
     retry_failed_set,
     retry_subtasks,
 )
+from django_tasksets.store import get_store
 from django_tasksets.testing import run_subtasks
 from tests import tasks_steering as tasks
 
@@ -226,3 +229,22 @@ def test_counts_stay_right_under_the_database_constraint() -> None:
     run_subtasks()
     row = TaskSetRecord.objects.get(id=key_of(result))
     assert (row.total, row.successful, row.failed, row.generation) == (20, 20, 0, 4)
+
+
+def test_the_sweep_ends_a_pause_that_was_cut_short() -> None:
+    result = flaky_set("good", "good")
+    TaskSetRecord.objects.update(paused_at=timezone.now())
+
+    assert sweep(get_store()) == 0
+    assert members(result) == ["WAITING", "WAITING"]
+
+
+def test_the_sweep_ends_a_resumption_that_was_cut_short() -> None:
+    result = flaky_set("good", "good")
+    pause_set(key_of(result))
+    TaskSetRecord.objects.update(paused_at=None)
+    assert run_subtasks() == 0
+
+    assert sweep(get_store()) == 0
+    assert run_subtasks() == 4
+    assert result.successful()

@@ -594,11 +594,11 @@ class TestClosing:
         store.run(lambda: store.insert(flow.callback_rows(one.id, flow.CALLBACKS, generation=2)))
         SubtaskRecord.objects.filter(taskset=two, role=Role.ON_FAILURE).update(status="READY")
 
-        def waiting(*wanted: tuple[TaskSetRecord, int]) -> set[tuple[uuid.UUID, str, int, str]]:
+        def waiting(*wanted: tuple[TaskSetRecord, int]) -> set[Any]:
             sets = [(taskset.id, generation) for taskset, generation in wanted]
             rows = store.run(lambda: store.waiting_callbacks(sets))
             assert [row.id for row in rows] == sorted(row.id for row in rows)
-            return {row[1:] for row in rows}
+            return {row[1:5] for row in rows}
 
         def of(taskset: TaskSetRecord, generation: int, *roles: str) -> set[Any]:
             return {(taskset.id, role, generation, "callbacks") for role in roles}

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 from django.db import transaction
+from django.utils import timezone
 
 from django_tasksets import (
     AlreadyApplied,
     AsyncResult,
     DuplicateId,
     InvalidCall,
+    InvalidId,
     InvalidOption,
     NotStorable,
     TaskSet,
@@ -436,12 +439,88 @@ def test_always_eager_writes_rows_and_runs_all_of_it(settings: Any) -> None:
     assert SubtaskRecord.objects.count() == 6
 
 
+def test_always_eager_steers_as_well(settings: Any) -> None:
+    settings.TASKSETS = {**settings.TASKSETS, "ALWAYS_EAGER": True}
+    result = TaskSet([fail.subtask()], on_failure=describe.subtask()).apply_async()
+    assert result.retry_failed() == 1
+    assert (result.status, result.progress().failed) == ("FAILED", 1)
+    assert result.callbacks["on_failure"].ready()
+    assert result[0].record is not None
+    assert result[0].record.attempts == 2
+    again = TaskSet(adds(2), on_success=total.subtask()).apply_async().rerun()
+    assert (again.join(), again.callbacks["on_success"].get()) == ([0, 2], 2)
+    with TaskSet().open() as held:
+        held.pause()
+        held.add(adds(2))
+        assert not held.results[0].ready()
+        held.resume()
+        assert [one.get() for one in held.results] == [0, 2]
+
+
+def test_an_empty_set_that_is_run_again_finishes_at_once() -> None:
+    again = TaskSet([], on_success=total.subtask()).apply_async().rerun()
+    assert again.status == "SUCCESSFUL"
+    run_subtasks()
+    assert again.callbacks["on_success"].get() == 0
+
+
 def test_eager_propagates_raises(settings: Any) -> None:
     settings.TASKSETS = {**settings.TASKSETS, "ALWAYS_EAGER": True, "EAGER_PROPAGATES": True}
     with pytest.raises(ValueError, match="on purpose"):
         fail.delay()
     with pytest.raises(ValueError, match="on purpose"):
         fail.apply()
+
+
+# The times of callbacks
+
+
+def age(result: TaskSetResult, seconds: float) -> None:
+    """As if the set had been applied that long ago."""
+    span = datetime.timedelta(seconds=seconds)
+    for row in SubtaskRecord.objects.filter(taskset=result.record):
+        row.enqueued_at -= span
+        row.expires_at = row.expires_at and row.expires_at - span
+        row.save()
+
+
+def test_the_seconds_of_a_callback_count_from_its_release() -> None:
+    late = total.subtask((), {}, {"countdown": 60, "expires": 90, "max_retries": 7})
+    result = TaskSet(adds(2), on_success=late).apply_async()
+    age(result, 3600)
+
+    run_subtasks()
+
+    record = result.callbacks["on_success"].record
+    assert record is not None
+    assert record.status == "SCHEDULED"
+    assert record.run_after is not None
+    assert record.expires_at is not None
+    left = (record.run_after - timezone.now()).total_seconds()
+    assert 50 < left <= 60
+    assert record.expires_at - record.run_after == pytest.approx(
+        datetime.timedelta(seconds=30), abs=datetime.timedelta(seconds=1)
+    )
+    run_subtasks(scheduled=True)
+    assert result.callbacks["on_success"].get() == 2
+
+
+def test_so_do_those_of_the_next_generation() -> None:
+    late = describe.subtask((), {}, {"countdown": 60})
+    result = TaskSet([fail.subtask()], on_finish=late).apply_async()
+    run_subtasks(scheduled=True)
+    result.retry_failed()
+    run_subtasks()
+    assert result.callbacks["on_finish"].status == "SCHEDULED"
+
+
+def test_a_moment_that_a_callback_is_given_is_that_moment() -> None:
+    eta = timezone.now() + datetime.timedelta(days=1)
+    result = TaskSet(adds(1), on_success=total.subtask((), {}, {"eta": eta})).apply_async()
+    run_subtasks()
+    record = result.callbacks["on_success"].record
+    assert record is not None
+    assert (record.status, record.run_after) == ("SCHEDULED", eta)
 
 
 # With asyncio
@@ -471,3 +550,76 @@ def test_an_error_in_an_async_block_revokes_the_set() -> None:
     with pytest.raises(ZeroDivisionError):
         async_to_sync(use)()
     assert TaskSetResult(key).status == "REVOKED"
+
+
+# What cannot be
+
+
+def exhausted() -> Iterator[subtask]:
+    drained = adds(2)
+    list(drained)
+    return drained
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: TaskSet(exhausted()), InvalidCall, "exhausted"),
+        (lambda: TaskSet(adds(1), owner=Group(pk=1)).apply_async(), InvalidOption, "not a user"),
+        (lambda: TaskSet(adds(1), related=Group(pk=1)).apply_async(), InvalidOption, "not a saved"),
+        (lambda: TaskSet(adds(1), max_failures=2**31), InvalidOption, "max_failures"),
+        (lambda: TaskSet(adds(1), on_success={"task": "x"}), InvalidCall, "on_success: .*missing"),
+        (lambda: TaskSet(adds(1)).apply_async().add(5), InvalidCall, "not 5"),  # type: ignore[arg-type]
+        (lambda: add.subtask().apply_async(5), InvalidCall, "args=5"),  # type: ignore[arg-type]
+        (lambda: add.subtask().apply_async("ab"), InvalidCall, "args='ab'"),
+        (lambda: add.subtask((), [1]), InvalidCall, r"kwargs=\[1\]"),  # type: ignore[arg-type]
+        (lambda: add.subtask((), {}, "no"), InvalidCall, "options='no'"),  # type: ignore[arg-type]
+        (lambda: add.apply_async((1, 1), countdown=10**400), InvalidOption, "countdown"),
+        (lambda: add.apply_async((1, 1), link={}), InvalidCall, "link: .*missing"),
+        (lambda: add.apply_async((1, 1), link=0), InvalidCall, "link is a subtask"),  # type: ignore[arg-type]
+        (lambda: AsyncResult("0x" + "1" * 30), InvalidId, "0x1"),
+        (lambda: AsyncResult(" " + gen_unique_id()), InvalidId, "not an id"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(
+    make: Any, error: type[Exception], words: str
+) -> None:
+    before = TaskSetRecord.objects.count(), SubtaskRecord.objects.count()
+    with transaction.atomic():
+        with pytest.raises(error, match=words):
+            make()
+        # The caller's transaction can go on.
+        assert SubtaskRecord.objects.count() <= before[1] + 1
+
+
+def test_a_link_may_be_given_by_a_generator() -> None:
+    sent = add.apply_async((1, 1), link=(echo.subtask((i,)) for i in range(2)))
+    run_subtasks()
+    assert sent.get() == 2
+    echoed = [row.get_return_value() for row in SubtaskRecord.objects.filter(task_name=echo.name)]
+    assert sorted(echoed) == [[[2, 0], {}], [[2, 1], {}]]
+
+
+def test_when_is_said_once_and_what_is_given_wins() -> None:
+    later = timezone.now() + datetime.timedelta(days=1)
+    stored = add.subtask((1, 1), {}, {"eta": later})
+    assert stored.clone(countdown=0).options == {"countdown": 0}
+    assert stored.clone(priority=1).options == {"eta": later, "priority": 1}
+
+
+def test_a_reason_is_text_that_every_database_stores() -> None:
+    result = TaskSet(adds(1)).apply_async()
+    result.revoke(reason="no\0t \ud800" + "x" * 300)
+    record = result[0].record
+    assert record is not None
+    assert record.reason.startswith("no\N{REPLACEMENT CHARACTER}t ?xxx")
+    assert len(record.reason) == 200
+
+
+def test_a_set_is_changed_like_a_list_until_it_is_applied() -> None:
+    job = TaskSet(adds(3))
+    del job[0]
+    job[0] = add.subtask((7, 7))
+    job.insert(0, job.pop())
+    assert [call.args for call in job] == [(2, 2), (7, 7)]
+    assert job.index(add.subtask((7, 7))) == 1

@@ -994,3 +994,17 @@ def _python_reads_as_many_digits_as_by_default() -> Iterator[None]:
     assert sys.get_int_max_str_digits() == codec_types.MAX_DIGITS
     yield
     assert sys.get_int_max_str_digits() == codec_types.MAX_DIGITS
+
+
+@dataclasses.dataclass
+class Counted:
+    """Its second field stays on the class until somebody sets it."""
+
+    name: str
+    seen: bool = dataclasses.field(init=False, default=False)
+
+
+def test_a_default_that_was_never_set_is_no_reason_to_refuse() -> None:
+    untouched, touched = Counted("a"), Counted("b")
+    touched.seen = True
+    assert codec.decode(codec.encode([untouched, touched])) == [untouched, touched]

@@ -156,7 +156,7 @@ def test_a_retry_without_delay_is_ready_at_once(worker: Worker) -> None:
 def test_a_callback_keeps_the_arguments_that_are_its_own(worker: Worker) -> None:
     plan = RetryPlan(args=([1, 2], "own"), delay=1)
     outcome = run(worker, raises(Retry(plan=plan)), role=Role.ON_FAILURE, taskset_id=new_id())
-    assert (outcome.status, outcome.args) == ("SCHEDULED", None)
+    assert (outcome.status, outcome.args) == ("SCHEDULED", '["own"]')
 
 
 def test_a_revoked_one_is_not_retried(worker: Worker) -> None:

@@ -111,8 +111,11 @@ def test_copies_what_it_is_made_from() -> None:
     [
         ({"task": "a", "args": [], "options": {}}, r"missing: \['kwargs'\]"),
         ({"task": "a", "args": [], "kwargs": {}, "options": {}, "x": 1}, r"not known: \['x'\]"),
-        ({"task": 1, "args": [], "kwargs": {}, "options": {}}, "task=1 has the wrong type"),
-        ({"task": "a", "args": "no", "kwargs": {}, "options": {}}, "args='no' has the wrong type"),
+        ({"task": 1, "args": [], "kwargs": {}, "options": {}}, "task=1 is not the name of a task"),
+        (
+            {"task": "a", "args": "no", "kwargs": {}, "options": {}},
+            "args='no' is not a list",
+        ),
         ({"task": "a", "args": [], "kwargs": [], "options": {}}, "kwargs="),
         ({"task": "a", "args": [], "kwargs": {}, "options": None}, "options=None"),
     ],
