@@ -39,8 +39,10 @@ class Announcer:
                 late.claimed.claims,
                 late.status,
             )
+        is_success_heard = signals.is_success_heard()
         for written in recorded.written:
-            send_subtask(written)
+            if is_success_heard or written.status != SubtaskStatus.SUCCESSFUL:
+                send_subtask(written)
         self._send_progress(recorded.written)
         self._send_finished(recorded.settled.finished)
 

@@ -21,8 +21,10 @@ def count_errors(store: Store, finals: Iterable[Outcome]) -> None:
     """
     failures: dict[Key, list[Outcome]] = {}
     for outcome in finals:
+        if outcome.status != SubtaskStatus.FAILED:
+            continue
         taskset_id, fingerprint = outcome.claimed.set_that_counts, outcome.error_fingerprint
-        if taskset_id is not None and outcome.status == SubtaskStatus.FAILED and fingerprint:
+        if taskset_id is not None and fingerprint:
             failures.setdefault((taskset_id, fingerprint), []).append(outcome)
     if not failures:
         return

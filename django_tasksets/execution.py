@@ -25,7 +25,7 @@ from .failures import describe, error_line
 from .models import SubtaskRecord
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
-from .store.contract import Claimed, Outcome, Store
+from .store.contract import Claimed, Outcome, Store, batches
 
 logger = logging.getLogger("django_tasksets")
 
@@ -178,8 +178,15 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
     members = SubtaskRecord.objects.using(store.alias).filter(
         taskset_id=claimed.taskset_id, position__gte=0
     )
-    rows = members.order_by("position").values_list("id", "return_value")
-    return [returned(key, text) for key, text in rows.iterator(chunk_size=2000)]
+    rows = members.order_by("position").values_list("return_value", flat=True)
+    values: list[Any] = []
+    # Many texts as one list are read in a fraction of the time that they take one by one.
+    for texts in batches(rows.iterator(chunk_size=2000), 2000):
+        found = [text for text in texts if text is not None]
+        if len(found) != len(texts):
+            raise UnknownId("What a member of the set returned was forgotten")
+        values += codec.decode(codec.join_list(found))
+    return values
 
 
 def returned(subtask_id: uuid.UUID, text: str | None) -> Any:

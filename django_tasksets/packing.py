@@ -35,8 +35,9 @@ CLAIM_STEP: Final = 1_000_000
 SHAPES: Final[dict[str, Any]] = {
     "task": str,
     "args": (list, tuple),
-    "kwargs": Mapping,
-    "options": Mapping,
+    # A dict is a Mapping, but to find that out takes much longer.
+    "kwargs": (dict, Mapping),
+    "options": (dict, Mapping),
 }
 SHAPE_WORDS: Final = {
     "task": "the name of a task",

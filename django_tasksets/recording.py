@@ -15,7 +15,7 @@ from .errorgroups import count_errors
 from .failures import describe, error_line
 from .linking import enqueue_links
 from .statuses import Role, SubtaskStatus
-from .store.contract import Outcome, Store, Tally
+from .store.contract import FINAL, Outcome, Store, Tally
 from .store.contract import WaitingCallback as Callback
 
 logger = logging.getLogger("django_tasksets")
@@ -57,12 +57,12 @@ def record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> R
     record the same outcomes again then, those that were committed unnoticed are recognised by
     their fences.
     """
-    first: dict[uuid.UUID, Outcome] = {}
-    for outcome in outcomes:
-        first.setdefault(outcome.claimed.id, outcome)
-    # One that returned while it was being given back has two; the first one counts.
-    recorded = Recorded(late=[o for o in outcomes if first[o.claimed.id] is not o])
-    wanted = list(first.values())
+    recorded, wanted = Recorded(), list(outcomes)
+    first = {outcome.claimed.id: outcome for outcome in reversed(outcomes)}
+    if len(first) != len(wanted):
+        # One that returned while it was being given back has two; the first one counts.
+        recorded.late = [o for o in outcomes if first[o.claimed.id] is not o]
+        wanted = [o for o in outcomes if first[o.claimed.id] is o]
     if any(outcome.parked for outcome in wanted):
         # Ask before waiting again for what was held the last time.
         held, wanted = _held_and_free(store, wanted)
@@ -101,8 +101,8 @@ def _portions(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
     portion: list[Outcome] = []
     size = 0
     for outcome in outcomes:
-        texts = (outcome.return_value, outcome.error, outcome.args, outcome.kwargs)
-        size += sum(len(text) for text in texts if text)
+        size += len(outcome.return_value or "") + len(outcome.error)
+        size += len(outcome.args or "") + len(outcome.kwargs or "")
         if portion and size > MAX_BYTES:
             yield portion
             portion, size = [], 0
@@ -194,17 +194,21 @@ def _last_callbacks(store: Store, finals: Iterable[Outcome]) -> list[Callback]:
 
 def tallies(finals: Iterable[Outcome]) -> list[Tally]:
     """The finished members among `finals`, counted by set and outcome."""
-    by_set: dict[uuid.UUID, Tally] = {}
+    by_set: dict[uuid.UUID, list[int]] = {}
+    oldest: dict[uuid.UUID, Outcome] = {}
+    key, counts = None, [0, 0, 0]
     for outcome in finals:
-        key = outcome.claimed.set_that_counts
-        if key is None:
+        its = outcome.claimed.set_that_counts
+        if its is None:
             continue
-        _, successful, failed, revoked, age = by_set.get(key) or Tally(key, 0, 0, 0, 0.0)
-        by_set[key] = Tally(
-            key,
-            successful + (outcome.status == SubtaskStatus.SUCCESSFUL),
-            failed + (outcome.status == SubtaskStatus.FAILED),
-            revoked + (outcome.status == SubtaskStatus.REVOKED),
-            max(age, outcome.age()),
-        )
-    return list(by_set.values())
+        if its is not key:  # Those of one set come together, and have its id in common.
+            key, counts = its, by_set.setdefault(its, [0, 0, 0])
+        counts[FINAL.index(outcome.status)] += 1
+        if outcome.started is not None:
+            known = oldest.setdefault(its, outcome)
+            if known.started is None or outcome.started < known.started:
+                oldest[its] = outcome
+    return [
+        Tally(its, successful, failed, revoked, oldest[its].age() if its in oldest else 0.0)
+        for its, (successful, failed, revoked) in by_set.items()
+    ]

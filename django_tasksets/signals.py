@@ -85,6 +85,15 @@ def log_subtask_finished(
         logger.log(level, message, subtask_id, sender, status, reason)
 
 
+_only_the_log = list(subtask_finished.receivers)
+
+
+def is_success_heard() -> bool:
+    """Whether anybody is to be told that a subtask succeeded: mostly it is the log alone, which
+    drops it, and then there is no need to call it ten thousand times."""
+    return subtask_finished.receivers != _only_the_log or logger.isEnabledFor(logging.DEBUG)
+
+
 @receiver(subtask_retried)
 def log_subtask_retried(sender: str, *, subtask_id: Any, error: str, **_: Any) -> None:
     """One line at INFO."""

@@ -14,12 +14,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
 
 from ..calls import Seconds
-from ..statuses import FINISHED, Role, SubtaskStatus, TaskSetStatus
+from ..statuses import Role, SubtaskStatus, TaskSetStatus
+
+# In the order of a Tally, and not in a set, which would have to hash a member to find it.
+FINAL: Final = (SubtaskStatus.SUCCESSFUL, SubtaskStatus.FAILED, SubtaskStatus.REVOKED)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -111,7 +114,7 @@ class Outcome:
     @property
     def is_final(self) -> bool:
         """The subtask is not given back by it."""
-        return self.status in FINISHED
+        return self.status in FINAL
 
     @property
     def has_time(self) -> bool:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from ..statuses import SubtaskStatus
 from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .fileversion import FileListener
-from .portable import BATCH, PortableStore, in_claim_order
+from .portable import PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
+from .transactions import TRIES
 
 T = TypeVar("T")
 
+# How long SQLite is to wait for the write lock before it is asked again, in milliseconds: in two
+# steps. Left to itself it soon sleeps for 100 ms at a time, while the lock is free again after few.
+SHORT_WAIT: Final = 3
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -27,19 +32,20 @@ INSERT: Final = (
     f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
     f"VALUES ({', '.join(['%s'] * len(NewSubtask._fields))})"
 )
+# Batches go in and out as one JSON text each. Row by row, sqlite3 would let go of the interpreter
+# at each row, and wait to get it back from the threads that execute while it holds the write lock.
 CANDIDATES: Final = f"""
-    SELECT priority, claim_order, id FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
-    ORDER BY priority DESC, claim_order LIMIT %s"""
+    SELECT json_group_array(json_array({CLAIMED_COLUMNS})) FROM (
+        SELECT {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
+        ORDER BY priority DESC, claim_order LIMIT %s)"""
 CLAIM: Final = f"""
     UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s, claims = claims + 1, claimed_at = %s
-    WHERE status = 'READY' AND id IN ({{candidates}}) RETURNING {CLAIMED_COLUMNS}"""
-CLAIM_FROM_ONE: Final = CLAIM.format(
-    candidates=f"""SELECT id FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
-    ORDER BY priority DESC, claim_order LIMIT %s"""
-)
+    WHERE id IN (SELECT value FROM json_each(%s))"""
 NEXT_QUEUE: Final = (
     f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY' AND queue_name > %s"
 )
+PRIORITY: Final = Claimed._fields.index("priority")
+CLAIM_ORDER: Final = Claimed._fields.index("claim_order")
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
     UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = errors || %s,
@@ -50,12 +56,13 @@ WRITE: Final = f"""
         kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s
     WHERE id = %s"""
 HELD: Final = f"""
-    SELECT id, claims FROM {SUBTASK}
-    WHERE status = 'RUNNING' AND worker_id = %s AND id IN ({{ids}})"""
+    SELECT json_group_array(json_array(id, claims)) FROM {SUBTASK}
+    WHERE id IN (SELECT value FROM json_each(%s)) AND status = 'RUNNING' AND worker_id = %s"""
 SUCCEED: Final = f"""
-    UPDATE {SUBTASK} SET status = 'SUCCESSFUL', reason = '', return_value = %s,
-        attempts = attempts + 1, started_at = coalesce(started_at, %s), finished_at = %s
-    WHERE id = %s"""
+    UPDATE {SUBTASK} SET status = 'SUCCESSFUL', reason = '', finished_at = %s,
+        return_value = json_extract(outcome.value, '$[1]'), attempts = attempts + 1,
+        started_at = coalesce(started_at, json_extract(outcome.value, '$[2]'))
+    FROM json_each(%s) outcome WHERE {SUBTASK}.id = json_extract(outcome.value, '$[0]')"""
 COUNT: Final = f"""
     UPDATE {TASKSET} SET remaining = remaining - %s, successful = successful + %s,
         failed = failed + %s, revoked = revoked + %s, started_at = coalesce(started_at, %s)
@@ -77,17 +84,45 @@ class SQLiteStore(PortableStore):
     # Transactions
 
     def run(self, work: Callable[[], T]) -> T:
-        connection = self.connection
-        mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
-        if str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE"):
-            return super().run(work)
+        mode = str(self.connection.settings_dict["OPTIONS"].get("transaction_mode")).upper()
+        tries = 0
 
         def locked_work() -> T:
-            with connection.cursor() as cursor:
-                cursor.execute(TAKE_WRITE_LOCK)
+            nonlocal tries
+            if mode not in ("IMMEDIATE", "EXCLUSIVE"):
+                with self.connection.cursor() as cursor:
+                    cursor.execute(TAKE_WRITE_LOCK)
+            tries += 1
             return work()
 
-        return super().run(locked_work)
+        if self.is_nested:
+            return super().run(locked_work)
+        self.connection.ensure_connection()
+        (patience,) = self._pragma("busy_timeout").fetchone()
+        deadline = time.monotonic() + patience / 1000
+        while True:
+            try:
+                return self._run_soon(locked_work, patience)
+            except OperationalError as error:
+                is_last = tries == TRIES or time.monotonic() > deadline
+                if is_last or not self.is_transient(error):
+                    raise
+            finally:
+                # What broke the transaction may have closed its connection.
+                if self.connection.connection is not None:
+                    self._pragma(f"busy_timeout = {patience}")
+
+    def _run_soon(self, work: Callable[[], T], patience: int) -> T:
+        """Call `work` in a transaction, if that gets the write lock soon."""
+        self._pragma(f"busy_timeout = {SHORT_WAIT}")
+        with transaction.atomic(using=self.alias):
+            result = work()
+            # The commit may have to wait for readers, where there is no WAL.
+            self._pragma(f"busy_timeout = {patience}")
+            return result
+
+    def _pragma(self, text: str) -> Any:
+        return self.connection.connection.execute(f"PRAGMA {text}")
 
     def now(self) -> datetime.datetime:
         # The file is on this machine, and so is its clock.
@@ -110,7 +145,8 @@ class SQLiteStore(PortableStore):
         names = self.with_ready(queues) if queues else self.ready_queues()
         if not names:
             return []
-        return self.run(lambda: self._claim(worker_id, names, limit))
+        rows = self.run(lambda: self._claim(worker_id, names, limit))
+        return in_claim_order(list(map(_claimed, rows)))
 
     def with_ready(self, queues: Sequence[str]) -> list[str]:
         names: list[str] = []
@@ -131,26 +167,18 @@ class SQLiteStore(PortableStore):
                     return names
                 names.append(name)
 
-    def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
-        claimant = [worker_id.hex, _text(self.now())]
-        with self.connection.cursor() as cursor:
-            if len(queues) == 1:
-                cursor.execute(CLAIM_FROM_ONE, [*claimant, queues[0], limit])
-            else:
-                ids = self._candidates(queues, limit)
-                marks = ", ".join(["%s"] * len(ids))
-                cursor.execute(CLAIM.format(candidates=marks), [*claimant, *ids])
-            rows = cursor.fetchall()
-        return in_claim_order(list(map(_claimed, rows)))
-
-    def _candidates(self, queues: Sequence[str], limit: int) -> list[str]:
-        candidates: list[tuple[int, int, str]] = []
+    def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[list[Any]]:
+        rows: list[list[Any]] = []
         with self.connection.cursor() as cursor:
             for name in queues:
                 cursor.execute(CANDIDATES, [name, limit])
-                candidates += [(-priority, order, key) for priority, order, key in cursor]
-        candidates.sort()
-        return [key for _, _, key in candidates[:limit]]
+                rows += json.loads(cursor.fetchone()[0])
+            if len(queues) > 1:
+                rows.sort(key=lambda row: (-row[PRIORITY], row[CLAIM_ORDER]))
+                del rows[limit:]
+            ids = json.dumps([row[0] for row in rows])
+            cursor.execute(CLAIM, [worker_id.hex, _text(self.now()), ids])
+        return rows
 
     # Record
 
@@ -160,8 +188,8 @@ class SQLiteStore(PortableStore):
         else:
             held = self.held(worker_id, outcomes)
         now = self.now()
-        finished_at, clock = _text(now), time.monotonic()
-        good: list[tuple[Any, ...]] = []
+        clock = time.monotonic()
+        good: list[tuple[str, str | None, str]] = []
         others: list[list[Any]] = []
         for outcome in held:
             if outcome.status != SubtaskStatus.SUCCESSFUL or outcome.started is None:
@@ -169,25 +197,20 @@ class SQLiteStore(PortableStore):
                 continue
             # To the millisecond, for then many have begun at the same one.
             age = datetime.timedelta(milliseconds=round((clock - outcome.started) * 1000))
-            key = outcome.claimed.id.hex
-            good.append((outcome.return_value, _text(now - age), finished_at, key))
+            good.append((outcome.claimed.id.hex, outcome.return_value, _text(now - age)))
         with self.connection.cursor() as cursor:
-            cursor.executemany(SUCCEED, good)
+            if good:
+                cursor.execute(SUCCEED, [_text(now), json.dumps(good)])
             cursor.executemany(WRITE, others)
         return held
 
     def _held_successes(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """As held(), for outcomes of which none gives a subtask back."""
         by_key = {outcome.claimed.id.hex: outcome for outcome in outcomes}
-        matching: list[Outcome] = []
         with self.connection.cursor() as cursor:
-            for batch in batches(by_key, BATCH):
-                marks = ", ".join(["%s"] * len(batch))
-                cursor.execute(HELD.format(ids=marks), [worker_id.hex, *batch])
-                matching += [
-                    by_key[key] for key, claims in cursor if by_key[key].claimed.claims == claims
-                ]
-        return matching
+            cursor.execute(HELD, [json.dumps(list(by_key)), worker_id.hex])
+            held = json.loads(cursor.fetchone()[0])
+        return [by_key[key] for key, claims in held if by_key[key].claimed.claims == claims]
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         states: list[SetState] = []
@@ -247,19 +270,22 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
     ]
 
 
-def _adapted(row: NewSubtask) -> list[Any]:
-    values: list[Any] = list(row)
-    for index, value in enumerate(values[-4:], start=len(values) - 4):
-        if isinstance(value, datetime.datetime):
-            values[index] = _text(value)
-    return values
+def _adapted(row: NewSubtask) -> tuple[Any, ...]:
+    run_after, expires_at = row.run_after, row.expires_at
+    return (
+        *row[:-4],
+        None if run_after is None else _text(run_after),
+        None if expires_at is None else _text(expires_at),
+        row.status,
+        _text(row.enqueued_at),
+    )
 
 
 def _claimed(row: Sequence[Any]) -> Claimed:
     key, claims, task_name, args, kwargs, options, links, taskset_id, *others = row
     *others, enqueued_at, expires_at = others
     taskset = None if taskset_id is None else _uuid(taskset_id)
-    head = (uuid.UUID(hex=key), claims, task_name, args, kwargs, options, links, taskset)
+    head = (uuid.UUID(hex=key), claims + 1, task_name, args, kwargs, options, links, taskset)
     return Claimed._make((*head, *others, _moment(enqueued_at), _moment(expires_at)))
 
 

@@ -7,15 +7,26 @@ of signals) runs on its thread's ordinary ones, and is cleaned up after.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 
 from ..store.contract import Store
 
 logger = logging.getLogger("django_tasksets")
+
+_this_thread = threading.local()
+
+
+@receiver(connection_created)
+def _note_connection(sender: Any, **_: Any) -> None:
+    _this_thread.has_connected = True
 
 
 def clean_up() -> None:
@@ -24,6 +35,9 @@ def clean_up() -> None:
     What is broken or too old is closed. A transaction that was left open is rolled back: everything
     that followed would have gone into it, and have been lost.
     """
+    # Tasks that never ask a database need not pay for looking.
+    if not getattr(_this_thread, "has_connected", False):
+        return
     for connection in connections.all(initialized_only=True):
         try:
             if connection.in_atomic_block:

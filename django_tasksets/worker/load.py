@@ -72,11 +72,14 @@ class Load:
         """Note that subtasks are recorded, or somebody else's."""
         with self._lock:
             for claimed in gone:
-                held = self._held.get(claimed.id)
-                # One that was given back may have been claimed again in the meantime.
-                if held is not None and held.claims == claimed.claims:
-                    del self._held[claimed.id]
+                held = self._held.pop(claimed.id, None)
+                if held is not None and held.claims != claimed.claims:
+                    # It was given back, and has been claimed again in the meantime.
+                    self._held[claimed.id] = held
+                    continue
+                if self._asynchronous:
                     self._asynchronous.discard(claimed.id)
+                if self._revoked:
                     self._revoked.pop(claimed.id, None)
         if self.hungry or (self.wants_end and not self._held):
             self._ring()
