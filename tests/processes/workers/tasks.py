@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from django_tasksets import Task, TaskSet, signals, task
 from django_tasksets.exceptions import Revoked, SoftTimeLimitExceeded
+from django_tasksets.models import TaskSetRecord
 
 LEDGER = "TASKSETS_TEST_LEDGER"
 """The environment variable that names a directory: in it, the file that is written to, and files
@@ -189,6 +190,55 @@ async def leave_loop() -> None:
     leaving = asyncio.ensure_future(leave())
     await asyncio.sleep(0.05)
     assert leaving.done()
+
+
+@task
+def give_object() -> object:
+    return object()
+
+
+@task
+def leave_transaction_open() -> None:
+    transaction.atomic().__enter__()
+    TaskSetRecord.objects.update(name="by a transaction that was left open")
+
+
+@task(atomic=True)
+def rename_atomically(taskset_id: str, name: str, how: str = "") -> str:
+    TaskSetRecord.objects.filter(id=taskset_id).update(name=name)
+    if how == "fail":
+        raise ValueError("rolled back")
+    return name
+
+
+@task(atomic=True)
+def deadlock_once() -> str:
+    """A deadlock, as the driver reports it, the first time."""
+    if not is_told("deadlock"):
+        (Path(os.environ[LEDGER]) / "deadlock").touch()
+        _raise_deadlock()
+    return "after all"
+
+
+def _raise_deadlock() -> None:
+    if connection.vendor == "postgresql":
+        import psycopg
+
+        raise OperationalError from psycopg.errors.DeadlockDetected()
+    if connection.vendor == "mysql":
+        raise OperationalError(1213, "Deadlock found when trying to get lock")
+    raise OperationalError("database is locked")
+
+
+@task
+def fail_in_database() -> None:
+    with transaction.atomic():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing FROM nowhere")
+        except DatabaseError:
+            pass
+        TaskSetRecord.objects.exists()
 
 
 # Limits

@@ -10,8 +10,6 @@ import collections
 import contextlib
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +24,7 @@ from django_tasksets.enqueueing import seal
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.statuses import FINISHED, UNFINISHED, Role, SubtaskStatus
 from tests import tasks
+from tests.processes.workers.conftest import Start, Worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,14 +36,10 @@ LIMIT = 90
 
 
 @pytest.fixture
-def worker(child_environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "django", "runtaskworker", "--no-reload", "-v0"]
-    process = subprocess.Popen(command, env=child_environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        assert process.wait(LIMIT) == 0
+def worker(start: Start) -> Iterator[Worker]:
+    worker = start("--no-reload", "-v0")
+    yield worker
+    assert worker.stop() == 0
 
 
 class Thread(threading.Thread):
@@ -122,16 +117,9 @@ def make_sets() -> tuple[list[str], list[TaskSetResult]]:
     return [result.id for result in sealed + opened], opened
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 @pytest.mark.timeout(int(SECONDS) + 3 * LIMIT)
 def test_a_storm_of_steering_leaves_every_set_ended_and_counted(
-    worker: subprocess.Popen[bytes],
+    worker: Worker,
 ) -> None:
     ids, opened = make_sets()
     storm = [Thread(lambda: steer(ids)) for _ in range(THREADS)]
@@ -147,9 +135,9 @@ def test_a_storm_of_steering_leaves_every_set_ended_and_counted(
     for result in opened:
         seal(uuid.UUID(result.id))
     running = TaskSetRecord.objects.running()
-    wait_for(lambda: not running.exists(), "every set ends")
+    wait_until(lambda: not running.exists(), "every set ends", LIMIT)
     unfinished = SubtaskRecord.objects.unfinished()
-    wait_for(lambda: not unfinished.exists(), "every callback ends")
+    wait_until(lambda: not unfinished.exists(), "every callback ends", LIMIT)
     watcher.end()
     check_counts()
 

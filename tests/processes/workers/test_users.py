@@ -1,0 +1,168 @@
+"""What users' code does to a worker, and what its surroundings do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from django_tasksets import TaskSet
+from django_tasksets.models import SubtaskRecord, TaskSetRecord
+from tests import services
+from tests.processes.workers import tasks
+from tests.processes.workers.conftest import LIMIT, Ledger, Start, Worker, row, wait_until
+from tests.tasks import describe
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def assert_nothing_is_left(worker: Worker) -> None:
+    """It ends at once when it is asked to, with every process of its group."""
+
+    def is_empty() -> bool:
+        try:
+            os.killpg(worker.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    if worker.process.poll() is None:
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
+    wait_until(is_empty, "no process to be left")
+
+
+def test_nothing_that_tasks_do_ends_a_worker(start: Start) -> None:
+    other = TaskSetRecord.objects.create(status="SAVED", name="before")
+    key = str(other.id)
+    leaves = tasks.misbehave.delay("exit")
+    interrupts = tasks.misbehave.delay("interrupt")
+    cancelled = tasks.give_up.delay()
+    objects = tasks.give_object.delay()
+    open_ = tasks.leave_transaction_open.delay()
+    rolled_back = tasks.rename_atomically.delay(key, "rolled back", "fail")
+    broken = tasks.fail_in_database.delay()
+    soft = tasks.soft.delay("raised")
+    handled = tasks.soft.delay("clean")
+    soft_async = tasks.asoft.delay()
+    deadlock = tasks.deadlock_once.delay()
+    worker = start("--burst", "--processes", "1", "--threads", "2")
+    assert worker.wait() == 0
+    assert worker.log.count("process started") == 1
+
+    assert "SystemExit: 3" in row(leaves).reason
+    assert "KeyboardInterrupt" in row(interrupts).reason
+    assert "CancelledError" in row(cancelled).reason
+    assert row(objects).reason == "the result cannot be stored"
+    for failed in (leaves, interrupts, cancelled, objects, rolled_back, soft, soft_async):
+        assert (failed.status, row(failed).attempts) == ("FAILED", 1)
+    assert "SoftTimeLimitExceeded" in row(soft).reason
+    assert "SoftTimeLimitExceeded" in row(soft_async).reason
+    assert handled.get() == "clean"
+    assert (open_.status, broken.ready()) == ("SUCCESSFUL", True)
+    assert "a transaction was left open" in worker.log
+    # What was written in transactions that did not commit is not there.
+    assert TaskSetRecord.objects.get(id=other.id).name == "before"
+    assert deadlock.get() == "after all"
+    assert (row(deadlock).claims, row(deadlock).attempts) == (2, 1)
+    assert_nothing_is_left(worker)
+
+
+def test_an_atomic_task_commits_with_its_record(start: Start) -> None:
+    other = TaskSetRecord.objects.create(status="SAVED", name="before")
+    calls = [tasks.rename_atomically.subtask((str(other.id), "after"))]
+    result = TaskSet(calls).apply_async()
+    worker = start("--burst", "--processes", "1")
+    assert worker.wait() == 0
+    assert result.join(timeout=1) == ["after"]
+    assert TaskSetRecord.objects.get(id=other.id).name == "after"
+    assert_nothing_is_left(worker)
+
+
+def test_a_time_limit_ends_what_does_not_end_itself(start: Start) -> None:
+    sync, polite, deaf = tasks.hard.delay(), tasks.ahard.delay("polite"), tasks.ahard.delay("deaf")
+    worker = start("--processes", "1")
+    wait_until(lambda: all(one.ready() for one in (sync, polite, deaf)), "the end of all")
+    assert row(sync).reason == "time limit exceeded"
+    assert {sync.status, polite.status, deaf.status} == {"FAILED"}
+    assert_nothing_is_left(worker)
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    # The second as if it had ended in order.
+    [("segfault", "SIGSEGV"), ("exit", "exited with code 0")],
+)
+def test_what_kills_its_process_fails_and_takes_nothing_with_it(
+    start: Start, ledger: Ledger, how: str, cause: str
+) -> None:
+    ledger.tell("now")
+    innocent = [tasks.write.subtask(("innocent",))] * 20
+    guilty = tasks.die.subtask(("now", how))
+    result = TaskSet(
+        [*innocent[:10], guilty, *innocent[10:]], on_finish=describe.subtask()
+    ).apply_async()
+    worker = start("--burst", "--processes", "1", settings={"MAX_CRASHES": 2})
+    assert worker.wait() == 0
+    assert result.callbacks["on_finish"].get() == [result.id, "FAILED", ""]
+    progress = result.progress()
+    assert (progress.successful, progress.failed) == (20, 1)
+    failed = SubtaskRecord.objects.members().get(status="FAILED")
+    assert cause in failed.reason
+    assert failed.crashes == 2
+    assert_nothing_is_left(worker)
+
+
+def test_an_unknown_task_waits_for_a_worker_that_knows_it(start: Start) -> None:
+    result, never = tasks.newcomer.delay(), tasks.stamp.delay()
+    SubtaskRecord.objects.filter(id=never.id).update(task_name="tests.nowhere.known", claims=9)
+    settings = {"UNKNOWN_TASK_WAIT": 5}
+    ignorant = start("--processes", "1", settings=settings, **{tasks.FORGET: "1"})
+    wait_until(lambda: "unknown task" in ignorant.log, "its ignorance")
+    knowing = start("--processes", "1", settings=settings)
+    assert result.get(timeout=LIMIT) == "welcome"
+    wait_until(never.ready, "nobody to know it")
+    assert (never.status, row(never).reason) == ("FAILED", "unknown task")
+    assert row(never).claims == 11
+    assert_nothing_is_left(ignorant)
+    assert_nothing_is_left(knowing)
+
+
+def test_changed_code_starts_it_anew(
+    start: Start, ledger: Ledger, child_environment: dict[str, str]
+) -> None:
+    module = ledger.directory / "watched_code.py"
+    app = ledger.directory / "watched_app"
+    app.mkdir()
+    (app / "__init__.py").touch()
+    (app / "tasks.py").write_text("import watched_code\n")
+    module.write_text("")
+    path = os.pathsep.join([child_environment["PYTHONPATH"], str(ledger.directory)])
+    worker = start(
+        "--reload", "--processes", "1", TASKSETS_TEST_APPS="watched_app", PYTHONPATH=path
+    )
+    first = worker.wait_for_processes()
+    held = tasks.hold.delay("held")
+    ledger.wait_for("begin")
+    module.write_text("CHANGED = True\n")
+    wait_until(lambda: "code changed" in worker.log, "it to notice")
+    ledger.tell("held")
+    wait_until(lambda: worker.executing() not in (set(), first), "the new one")
+    assert held.status == "SUCCESSFUL"
+    assert_nothing_is_left(worker)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="takes a server that can be taken away")
+def test_it_waits_for_the_database_at_the_start(start: Start, ledger: Ledger) -> None:
+    database = Path(str(connection.settings_dict["NAME"]))
+    missing = ledger.directory / "missing"
+    worker = start("--processes", "1", **{services.DATABASE_NAME: str(missing / database.name)})
+    wait_until(lambda: "worker waits for the database" in worker.log, "it to wait")
+    assert "Traceback" not in worker.log
+    missing.symlink_to(database.parent)
+    assert isinstance(tasks.write.delay("there").get(timeout=LIMIT), int)
+    assert "gone" not in worker.log
+    assert_nothing_is_left(worker)
