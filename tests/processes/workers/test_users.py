@@ -45,9 +45,9 @@ def test_nothing_that_tasks_do_ends_a_worker(start: Start) -> None:
     open_ = tasks.leave_transaction_open.delay()
     rolled_back = tasks.rename_atomically.delay(key, "rolled back", "fail")
     broken = tasks.fail_in_database.delay()
-    soft = tasks.soft.delay("raised")
+    soft = tasks.cooperate.apply_async(soft_time_limit=0.5)
     handled = tasks.soft.delay("clean")
-    soft_async = tasks.asoft.delay()
+    soft_async = tasks.asleep.apply_async((LIMIT,), soft_time_limit=0.5)
     deadlock = tasks.deadlock_once.delay()
     worker = start("--burst", "--processes", "1", "--threads", "2")
     assert worker.wait() == 0
@@ -83,7 +83,9 @@ def test_an_atomic_task_commits_with_its_record(start: Start) -> None:
 
 
 def test_a_time_limit_ends_what_does_not_end_itself(start: Start) -> None:
-    sync, polite, deaf = tasks.hard.delay(), tasks.ahard.delay("polite"), tasks.ahard.delay("deaf")
+    sync = tasks.nap.apply_async((LIMIT,), time_limit=1)
+    polite = tasks.asleep.apply_async((LIMIT,), time_limit=0.5)
+    deaf = tasks.ahard.delay("deaf")
     worker = start("--processes", "1")
     wait_until(lambda: all(one.ready() for one in (sync, polite, deaf)), "the end of all")
     assert row(sync).reason == "time limit exceeded"
@@ -159,7 +161,9 @@ def test_changed_code_starts_it_anew(
 def test_it_waits_for_the_database_at_the_start(start: Start, ledger: Ledger) -> None:
     database = Path(str(connection.settings_dict["NAME"]))
     missing = ledger.directory / "missing"
-    worker = start("--processes", "1", **{services.DATABASE_NAME: str(missing / database.name)})
+    worker = start(
+        "--processes", "1", settings={}, **{services.DATABASE_NAME: str(missing / database.name)}
+    )
     wait_until(lambda: "worker waits for the database" in worker.log, "it to wait")
     assert "Traceback" not in worker.log
     missing.symlink_to(database.parent)
