@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -62,10 +63,9 @@ async def ainvoke(
     current_request.set(request)
     try:
         return _returned(await task(*args, **kwargs))
-    except Exception as error:  # noqa: BLE001  the task's
-        return raised(task, request, error)
-    except (SystemExit, KeyboardInterrupt) as error:
-        # They would end the event loop, and with it what others await there.
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001  SystemExit too: it would end the event loop
         return raised(task, request, error)
 
 

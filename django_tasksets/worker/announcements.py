@@ -29,6 +29,7 @@ class Announcements(threading.Thread):
 
     def put(self, recorded: Recorded) -> None:
         """Tell of it soon."""
+        self._load.will_tell(len(recorded.written))
         self._queue.put(recorded)
 
     def stop(self, timeout: Seconds) -> None:
@@ -49,4 +50,5 @@ class Announcements(threading.Thread):
                 logger.exception("not announced")
             finally:
                 clean_up()
+                self._load.has_told(len(recorded.written))
                 self._load.followed_up()

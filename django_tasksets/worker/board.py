@@ -13,7 +13,8 @@ from ..conf import current
 from ..wakeups import LocalBell
 
 DEAD: Final = -1.0
-# A place begins with the moment when its last heartbeat was confirmed, and whether it has left.
+# A place begins with the moment when its last heartbeat was confirmed, whether it has left, and
+# whether it rests.
 MOMENT: Final = struct.Struct("d")
 HEADER_SIZE: Final = 2 * MOMENT.size
 # After the places: how many processes have died, and of how many what they held is given back.
@@ -81,6 +82,18 @@ class Board:
             for offset in range(start, start + self._slots * ID_SIZE, ID_SIZE)
         )
         return [uuid.UUID(bytes=key) for key in ids if key != NOTHING]
+
+    def rest(self, place: int, *, rests: bool) -> None:
+        """Note whether the process is known to hold nothing; at its start it is not."""
+        self._memory[place * self._size + MOMENT.size + 1] = rests
+
+    def others_rest(self, place: int) -> bool:
+        """Whether no process in another place holds anything."""
+        return all(
+            self.has_left(other) or self._memory[other * self._size + MOMENT.size + 1]
+            for other in range(self.places)
+            if other != place
+        )
 
     @property
     def is_mourning(self) -> bool:

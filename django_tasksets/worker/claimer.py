@@ -44,6 +44,8 @@ class Claimer(Bookkeeper):
         options: WorkerOptions,
         may_claim: Callable[[], bool],
         may_end: Callable[[], bool],
+        on_work: Callable[[], None],
+        on_rest: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         super().__init__(worker.store, "claimer")
@@ -51,6 +53,7 @@ class Claimer(Bookkeeper):
         self._options = options
         self._may_claim = may_claim
         self._may_end = may_end
+        self._on_work, self._on_rest = on_work, on_rest
         self._on_end = on_end
         self.claimed = 0
         """How many, since the start."""
@@ -73,6 +76,7 @@ class Claimer(Bookkeeper):
         if not self._may_claim():
             return WATCH
         self._load.hungry = self._load.wants_end = False
+        self._on_work()
         self._watch()
         wanted = self._wanted()
         if wanted:
@@ -81,7 +85,7 @@ class Claimer(Bookkeeper):
         if self.recycling and self._load.is_quiet:
             self._end()
             return 0
-        if self._claim_async():
+        if self._claim_past_others():
             return 0
         # Flag first, then look again: who took the last one in between has not seen the flag.
         self._load.hungry = self._load.wants_end = True
@@ -103,12 +107,18 @@ class Claimer(Bookkeeper):
     def _claim(self, limit: int) -> int:
         return self._claimed(lambda: self.store.claim(self._worker.id, self._options.queues, limit))
 
-    def _claim_async(self) -> int:
-        """Claim async subtasks for whom there is room, past others for whom there is none."""
-        now, room = time.monotonic(), self._load.room_in_loop()
+    def _claim_past_others(self) -> int:
+        """Claim subtasks of the kind for which there is room, past those for which there is none:
+        async ones while the threads are busy, others while the loop is full."""
+        now = time.monotonic()
+        if self.recycling or now - self._looked_ahead < WATCH:
+            return 0
+        room, wants_async = self._load.room_in_loop(), True
+        if room <= 0:
+            room, wants_async = self._load.room_in_threads(self._executors.waiting()), False
         if self._options.max_tasks is not None:
             room = min(room, self._options.max_tasks - self.claimed)
-        if room <= 0 or now - self._looked_ahead < WATCH:
+        if room <= 0:
             return 0
         self._looked_ahead = now
         # In the order of the index: it need not be that of the claim, and is read at no cost.
@@ -117,7 +127,7 @@ class Claimer(Bookkeeper):
         if self._options.queues:
             ready = ready.filter(queue_name__in=self._options.queues)
         first = ready.values_list("id", "task_name")[:LOOK_AHEAD]
-        ids = [key for key, task_name in first if is_async(task_name)][:room]
+        ids = [key for key, task_name in first if is_async(task_name) == wants_async][:room]
         return self._claimed(lambda: self.store.claim_ids(self._worker.id, ids)) if ids else 0
 
     def _claimed(self, claim: Callable[[], list[Claimed]]) -> int:
@@ -158,7 +168,10 @@ class Claimer(Bookkeeper):
         if not self._options.burst:
             return WATCH if self._load.in_flight else IDLE
         self._load.wants_end = True
-        if not self._load.is_quiet or not self._may_end():
+        if not self._load.is_quiet:
+            return WATCH
+        self._on_rest()
+        if not self._may_end():
             return WATCH
         # What has ended last may have released something, here or elsewhere.
         if not self.store.promote(PROMOTED_AT_ONCE) and not self._claim(1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..calls import Seconds
 from ..models import SubtaskRecord
 from ..store.contract import Listener, Store
@@ -9,6 +11,9 @@ from ..wakeups import LocalBell, listen
 from .board import Board
 from .options import WorkerOptions
 from .threads import Bookkeeper
+
+# However seldom it is to look: longer turns would be taken for those of a dead connection.
+LONGEST: Final[Seconds] = 2.0
 
 
 class Ear(Bookkeeper):
@@ -26,7 +31,8 @@ class Ear(Bookkeeper):
         """Wait for a hint, and look if none comes."""
         if self._listener is None:
             self._listener = listen(self.store)
-        heard = self._listener.wait(self._interval * self._listener.patience, self._bell)
+        patience = min(self._interval * self._listener.patience, LONGEST)
+        heard = self._listener.wait(patience, self._bell)
         if heard or self._any_ready():
             self._board.ring_all()
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -43,6 +44,7 @@ class Executors:
     ) -> None:
         self._worker, self._load = worker, load
         self._board, self._place = board, place
+        self._pid = os.getpid()
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
         self.calls = Threads(options.threads)
@@ -105,6 +107,9 @@ class Executors:
                     context.run(self._call, job, slot)
             except BaseException:  # a hook's SystemExit: the thread is not the user's to end
                 logger.exception("executor failed, and goes on")
+            if os.getpid() != self._pid:
+                # The task has forked, and this is the end of the copy.
+                os._exit(0)
             clean_up()
             last = time.monotonic()
 
@@ -129,7 +134,8 @@ class Executors:
             logger.exception("subtask not executed id=%s", claimed.id)
             result = give_back(self._worker, claimed, error, reason="it could not be executed")
         finally:
-            self._board.end(self._place, slot)
+            if os.getpid() == self._pid:
+                self._board.end(self._place, slot)
             self._load.end(slot, self._inbox.qsize())
             self.outbox.put(result)
 

@@ -65,6 +65,10 @@ class Forks:
             # Not SIG_IGN, which programs that tasks start would inherit.
             signal.signal(number, handlers.get(number, _ignore))
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        # What tasks start is theirs: a Ctrl-C at the terminal is for the parent of this process
+        # alone, and processes that they fork can be ended like any other.
+        os.setpgid(0, 0)
+        os.register_at_fork(after_in_child=_have_no_handlers)
         return self._lifeline
 
 
@@ -97,6 +101,11 @@ def _blocked_signals() -> Iterator[set[int]]:
         yield before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _have_no_handlers() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -20,7 +20,7 @@ AHEAD: Final[Seconds] = 0.2
 MAX_AHEAD: Final = 1000
 MAX_CLAIM: Final = 500
 # How much to hold besides what the loop awaits: beyond it most has been executed, and is not
-# recorded because the database is slow or away.
+# recorded because the database is slow or away, or not told because receivers are slow.
 MAX_HELD: Final = 3000
 # What waits for longer than this without anything moving is better off elsewhere.
 STALL: Final[Seconds] = 1.0
@@ -46,6 +46,9 @@ class Load:
         self._moved = 0.0
         self._mean: Seconds | None = None
         self._follow_ups = 0
+        # Outcomes that receivers are to be told of, and have been, since the start: each number
+        # has one writer.
+        self._to_tell = self._told = 0
         self._is_alone = False
         self.hungry = False
         """The claimer wants to be woken once there is room for more."""
@@ -107,6 +110,14 @@ class Load:
             self._follow_ups -= 1
         if self.wants_end and self.is_quiet:
             self._ring()
+
+    def will_tell(self, outcomes: int) -> None:
+        """Note that receivers are to be told of so many more; for the recorder."""
+        self._to_tell += outcomes
+
+    def has_told(self, outcomes: int) -> None:
+        """Note that they have been told of so many more; for the announcer."""
+        self._told += outcomes
 
     # What was asked of it
 
@@ -199,7 +210,7 @@ class Load:
         # What comes next may be async: with all slots of the loop taken, there is no room for it.
         if free <= 0:
             return 0
-        idle = max(0, self._threads - sum(self._busy) - waiting)
+        idle = self._idle(waiting)
         target = self.target()
         ahead = target - waiting if waiting <= target // 2 else 0
         # Twice what the last claim brought: it grows while only async tasks come, and a claim
@@ -208,9 +219,18 @@ class Load:
 
     def room_in_loop(self) -> int:
         """How many more async subtasks could be awaited."""
-        if self._is_alone or len(self._held) >= MAX_HELD + self._async_slots:
-            return 0
-        return self._async_slots - len(self._asynchronous)
+        return 0 if self._is_full() else self._async_slots - len(self._asynchronous)
+
+    def room_in_threads(self, waiting: int) -> int:
+        """How many more of the others could begin at once."""
+        return 0 if self._is_full() else self._idle(waiting)
+
+    def _is_full(self) -> bool:
+        held = len(self._held) + self._to_tell - self._told
+        return self._is_alone or held >= MAX_HELD + self._async_slots
+
+    def _idle(self, waiting: int) -> int:
+        return max(0, self._threads - sum(self._busy) - waiting)
 
     def is_stalled(self) -> bool:
         """Nothing has begun for a while: what waits would wait behind something long."""

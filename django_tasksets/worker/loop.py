@@ -77,7 +77,7 @@ class Loop:
         self._inbox: queue.SimpleQueue[Claimed] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._limits = Limits()
-        self._first = options.threads
+        self._first, self._last = options.threads, options.slots - 1
         self._free = list(range(options.async_concurrency))
         self._awaited: list[Awaited | None] = [None] * options.async_concurrency
         self._waiting: deque[Execution] = deque()
@@ -163,12 +163,15 @@ class Loop:
             self._loop.call_soon_threadsafe(self._accept, ready)
 
     def _prepared(self, claimed: Claimed) -> Execution | None:
+        self._board.begin(self._place, self._last, claimed.id)
         try:
             prepared = copy_context().run(prepare, self._worker, claimed)
         except BaseException as error:
             logger.exception("subtask not executed id=%s", claimed.id)
             reason = "it could not be executed"
             prepared = give_back(self._worker, claimed, error, reason=reason)
+        finally:
+            self._board.end(self._place, self._last)
         if isinstance(prepared, Execution):
             return prepared
         self._put(prepared)

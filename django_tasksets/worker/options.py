@@ -43,3 +43,9 @@ class WorkerOptions:
     """Show on the standard output how the running sets stand."""
     health_file: Path | None = None
     """Touched every second while the heartbeats of all processes are confirmed."""
+
+    @property
+    def slots(self) -> int:
+        """How many subtasks a process may have under way at once: one more is being prepared for
+        the event loop."""
+        return self.threads + self.async_concurrency + 1

@@ -9,7 +9,7 @@ import time
 import uuid
 from typing import Final
 
-from django.db import Error, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections
 
 from ..calls import Seconds
 from ..execution import Worker
@@ -131,6 +131,11 @@ class Recorder(threading.Thread):
         for outcome in batch:
             try:
                 recorded.absorb(record(self._store, self._worker.id, [outcome]))
+            except (DatabaseError, InterfaceError) as error:
+                # What is wrong with the outcome, record() knows; this is about the database.
+                logger.warning("subtask parked id=%s error=%r", outcome.claimed.id, error)
+                self._connect()
+                recorded.parked.append(outcome)
             except Exception:
                 logger.exception("subtask not recorded id=%s", outcome.claimed.id)
                 self._connect()

@@ -69,9 +69,7 @@ class Supervisor:
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
-        self._board = Board(
-            places=options.processes, slots=options.threads + options.async_concurrency
-        )
+        self._board = Board(places=options.processes, slots=options.slots)
         self._workers: dict[int, Child] = {}
         self._due = dict.fromkeys(range(options.processes), 0.0)
         """When to start a process in each place that has none."""
@@ -174,7 +172,8 @@ class Supervisor:
             if self._obeyed or (self.options.burst and is_done):
                 continue
             delay = 0.0
-            if code != EXIT_RECYCLE:
+            # One that died of a subtask was well itself.
+            if code != EXIT_RECYCLE and not self._board.executing(place):
                 delay = self._restarts.after(time.monotonic() - child.started)
             self._due[place] = time.monotonic() + delay
 

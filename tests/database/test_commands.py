@@ -185,6 +185,22 @@ def test_health_is_queues_that_move() -> None:
     assert call("taskworkerhealth", "--max-waiting", "60", "--queue", "other") == "healthy\n"
 
 
+def test_what_could_not_begin_before_has_not_waited() -> None:
+    WorkerRecord.objects.create(host="here", pid=1)
+    tasks.add.delay(1, 1)
+    then = timezone.now() - DAY
+    SubtaskRecord.objects.update(enqueued_at=then, run_after=timezone.now())
+    assert call("taskworkerhealth", "--max-waiting", "60") == "healthy\n"
+    SubtaskRecord.objects.all().delete()
+    result = three(on_success=tasks.total.subtask())
+    run_subtasks(limit=3)
+    SubtaskRecord.objects.update(enqueued_at=then)
+    assert call("taskworkerhealth", "--max-waiting", "60") == "healthy\n"
+    age(result, 1)
+    with pytest.raises(SystemExit):
+        call("taskworkerhealth", "--max-waiting", "60")
+
+
 def test_verifying_finds_and_repairs_wrong_counts() -> None:
     right, wrong = three(), three()
     run_subtasks()

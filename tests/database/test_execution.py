@@ -260,7 +260,7 @@ class Parts:
         options = WorkerOptions(alias="default", processes=1, threads=2, async_concurrency=3)
         self.worker = worker
         self.load = Load(options, LocalBell())
-        board = Board(places=1, slots=5)
+        board = Board(places=1, slots=options.slots)
         self.executors = Executors(worker, self.load, board, 0, options)
         self.announcements = Announcements(worker.store, self.load)
         self.recorder = Recorder(worker, self.load, self.executors, self.announcements)
@@ -271,6 +271,8 @@ class Parts:
             options,
             may_claim=lambda: True,
             may_end=lambda: True,
+            on_work=lambda: None,
+            on_rest=lambda: None,
             on_end=lambda: None,
         )
 

@@ -77,7 +77,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--interval",
-            type=seconds,
+            type=some_seconds,
             default=current().POLL_INTERVAL,
             help="seconds between looks for work where no wake-ups come; default: %(default)s",
         )
@@ -134,6 +134,14 @@ def seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError("must be a number of seconds")
+    return number
+
+
+def some_seconds(text: str) -> float:
+    """An argument that is a length of time, and not none."""
+    number = seconds(text)
+    if not number:
+        raise argparse.ArgumentTypeError("must be more than 0")
     return number
 
 

@@ -7,9 +7,11 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db.models import Q
 
 from ...conf import current
 from ...models import SubtaskRecord, WorkerRecord
+from ...statuses import Role
 from ...store import get_store
 
 
@@ -26,7 +28,7 @@ class Command(BaseCommand):
             "--max-waiting",
             type=float,
             metavar="SECONDS",
-            help="unhealthy if a READY subtask has waited longer since it was enqueued",
+            help="unhealthy if a subtask has waited longer since it could have begun",
         )
 
     def handle(self, **options: Any) -> None:
@@ -45,7 +47,11 @@ class Command(BaseCommand):
             if options["queue"]:
                 ready = ready.filter(queue_name=options["queue"])
             limit = now - datetime.timedelta(seconds=options["max_waiting"])
-            late = ready.filter(enqueued_at__lt=limit).order_by("queue_name", "-priority")
+            late = ready.filter(
+                Q(run_after=None) | Q(run_after__lt=limit),
+                Q(role=Role.MEMBER) | Q(taskset__finished_at__lt=limit),
+                enqueued_at__lt=limit,
+            )
             if late.exists():
                 self._unhealthy(f"a subtask has waited for more than {options['max_waiting']} s")
         self.stdout.write("healthy")

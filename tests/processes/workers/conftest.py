@@ -113,9 +113,20 @@ class Worker:
 
     def end(self) -> None:
         """Leave nothing of it, whatever state it is in."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        for pid in self.family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+    def family(self) -> set[int]:
+        """All processes that it has started, and they, and so on: those of its session."""
+        found: set[int] = set()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # It has just ended.
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+                if session == str(self.pid) and state != "Z":
+                    found.add(int(stat.parent.name))
+        return found
 
 
 class Start(Protocol):

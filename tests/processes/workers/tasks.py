@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -333,3 +336,37 @@ if not os.environ.get(FORGET):
     @task
     def newcomer() -> str:
         return "welcome"
+
+
+@task
+def run_program(seconds: float) -> int:
+    """As tasks do that have another program do their work."""
+    note("program")
+    return subprocess.run(["sleep", str(seconds)], check=True).returncode
+
+
+@task
+def fork_and_end() -> int | None:
+    """The exit code of a process that was forked, and asked to end."""
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(10)
+    return child.exitcode
+
+
+class Unusual(BaseException):
+    """Not an Exception."""
+
+
+@task
+async def raise_unusual() -> None:
+    raise Unusual("on purpose")
+
+
+@task
+def leave_a_copy() -> None:
+    """Forks, and lets both go on."""
+    if os.fork() == 0:
+        sys.exit(0)

@@ -20,19 +20,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def assert_nothing_is_left(worker: Worker) -> None:
-    """It ends at once when it is asked to, with every process of its group."""
-
-    def is_empty() -> bool:
-        try:
-            os.killpg(worker.pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
-
+    """It ends at once when it is asked to, with every process of its own."""
     if worker.process.poll() is None:
         worker.signal(signal.SIGQUIT)
         worker.wait()
-    wait_until(is_empty, "no process to be left")
+    wait_until(lambda: not worker.family(), "no process to be left")
 
 
 def test_nothing_that_tasks_do_ends_a_worker(start: Start) -> None:
@@ -170,3 +162,80 @@ def test_it_waits_for_the_database_at_the_start(start: Start, ledger: Ledger) ->
     assert isinstance(tasks.write.delay("there").get(timeout=LIMIT), int)
     assert "gone" not in worker.log
     assert_nothing_is_left(worker)
+
+
+def test_what_tasks_start_is_theirs(start: Start, ledger: Ledger) -> None:
+    """Ctrl-C at the terminal is not for their programs, and what they fork can be ended."""
+    program, forked = tasks.run_program.delay(2), tasks.fork_and_end.delay()
+    worker = start("--processes", "1", "--threads", "2")
+    ledger.wait_for("program")
+    wait_until(forked.ready, "the end of what was forked")
+
+    os.killpg(worker.pid, signal.SIGINT)
+
+    assert worker.wait() == 0
+    assert program.get() == 0
+    assert forked.get() == -signal.SIGTERM
+
+
+def test_a_copy_of_a_worker_that_a_task_has_made_ends_with_the_task(start: Start) -> None:
+    copied = tasks.leave_a_copy.delay()
+    worker = start("--processes", "1")
+    worker.fails = True  # The copy logs how it ended.
+    wait_until(copied.ready, "its end")
+    assert copied.successful()
+    wait_until(lambda: len(worker.family()) == 3, "the copy's end")
+    assert worker.stop() == 0
+    assert_nothing_is_left(worker)
+
+
+def test_an_async_task_may_raise_anything(start: Start) -> None:
+    result = tasks.raise_unusual.delay()
+    worker = start("--burst", "--processes", "1")
+    assert worker.wait() == 0
+    assert "Unusual: on purpose" in row(result).reason
+
+
+def test_others_are_executed_beside_a_loop_that_is_full(start: Start, ledger: Ledger) -> None:
+    held = [tasks.ahold.delay(f"held-{number}") for number in range(4)]
+    worker = start("--processes", "1", "--threads", "2", "--async-concurrency", "2")
+    ledger.wait_for("begin", count=2)
+
+    assert tasks.write.delay("beside").get(timeout=LIMIT)
+
+    ledger.tell(*(f"held-{number}" for number in range(4)))
+    wait_until(lambda: all(one.ready() for one in held), "their end")
+    assert worker.stop() == 0
+
+
+def test_a_large_process_is_replaced_while_async_tasks_come(start: Start) -> None:
+    worker = start("--processes", "1", "--max-memory", "1M")
+    for number in range(3):
+        assert tasks.asleep.delay(0.01).get(timeout=LIMIT) is None, number
+    wait_until(lambda: worker.log.count("is replaced") > 1, "the next processes")
+    assert worker.stop() == 0
+
+
+def test_a_burst_is_over_when_nobody_executes_anything(start: Start, ledger: Ledger) -> None:
+    """What a process that is idle has no more to do for may become more soon."""
+    first = tasks.hold.delay("first")
+    worker = start("--burst", "--processes", "2", "--threads", "1")
+    ledger.wait_for("begin")
+    worker.wait_for_processes(2)
+    add_more = tasks.fan_out.delay(["a", "b"])
+    ledger.wait_for("write", count=2)
+    wait_until(add_more.ready, "what has added more")
+    assert worker.log.count("worker process ending") == 0
+    ledger.tell("first")
+    assert worker.wait() == 0
+    assert first.successful()
+
+
+def test_progress_is_shown_until_the_last_set_has_ended(start: Start, ledger: Ledger) -> None:
+    calls = [tasks.hold.subtask(("go",)), tasks.write.subtask(("x",))]
+    TaskSet(calls, name="two calls").apply_async()
+    worker = start("--burst", "--progress", "--processes", "1")
+    wait_until(lambda: "] 50 % of 2" in worker.log.replace("  ", " "), "the first line")
+    ledger.tell("go")
+    assert worker.wait() == 0
+    assert "100 % of 2, 0 failed, 0 revoked, SUCCESSFUL two calls" in worker.log
