@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import django
 
 NOT_SOURCE = {"__pycache__", "node_modules"}
 LARGEST_TO_READ = 32 * 1024 * 1024
+# Python 3.11 counts how deep it is in a tree for all threads together (gh-106905).
+ONE_TREE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,11 @@ def survey(path: Path) -> FileSurvey:
 def _definitions(source: bytes) -> tuple[int, int]:
     """How many functions and classes; none where the source is for another Python."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        with ONE_TREE_AT_A_TIME:
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return 0, 0
+    nodes = list(ast.walk(tree))
     functions = sum(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) for node in nodes)
     return functions, sum(isinstance(node, ast.ClassDef) for node in nodes)
 
