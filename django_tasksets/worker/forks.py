@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -68,7 +69,9 @@ class Forks:
         # What tasks start is theirs: a Ctrl-C at the terminal is for the parent of this process
         # alone, and processes that they fork can be ended like any other.
         os.setpgid(0, 0)
-        os.register_at_fork(after_in_child=_have_no_handlers)
+        os.register_at_fork(
+            before=_put_off, after_in_parent=_take_again, after_in_child=_have_no_handlers
+        )
         return self._lifeline
 
 
@@ -103,9 +106,23 @@ def _blocked_signals() -> Iterator[set[int]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+# For each thread that forks, what was blocked before.
+_masks = threading.local()
+
+
+def _put_off() -> None:
+    """A signal that came between the fork and the end of our handlers would go to them."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _take_again() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
 def _have_no_handlers() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    _take_again()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -174,7 +174,8 @@ def test_what_tasks_start_is_theirs(start: Start, ledger: Ledger) -> None:
     os.killpg(worker.pid, signal.SIGINT)
 
     assert worker.wait() == 0
-    assert program.get() == 0
+    assert program.successful(), worker.log
+    assert program.successful(), worker.log
     assert forked.get() == -signal.SIGTERM
 
 
