@@ -211,9 +211,12 @@ def test_others_are_executed_beside_a_loop_that_is_full(start: Start, ledger: Le
 
 def test_a_large_process_is_replaced_while_async_tasks_come(start: Start) -> None:
     worker = start("--processes", "1", "--max-memory", "1M")
-    for number in range(3):
-        assert tasks.asleep.delay(0.01).get(timeout=LIMIT) is None, number
-    wait_until(lambda: worker.log.count("is replaced") > 1, "the next processes")
+
+    def one_more() -> bool:
+        assert tasks.asleep.delay(0.01).get(timeout=LIMIT) is None
+        return worker.log.count("is replaced") > 1
+
+    wait_until(one_more, "the next processes")
     assert worker.stop() == 0
 
 
