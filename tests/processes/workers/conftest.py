@@ -90,6 +90,8 @@ class Worker:
             pytest.fail(f"Still running after {limit} s:\n{self.log}")
 
     def stop(self) -> int:
+        # While it is loading the project, nobody handles signals yet.
+        wait_until(lambda: self.process.poll() is not None or self.children(), "its first child")
         self.signal(signal.SIGTERM)
         return self.wait()
 

@@ -147,15 +147,15 @@ def test_what_a_killed_process_held_is_executed_elsewhere(start: Start, ledger: 
     calls += [write.subtask((str(i),)) for i in range(50)]
     result = TaskSet(calls, on_success=echo.subtask()).apply_async()
     worker = start("--processes", "1", "--threads", "4")
+    (pid,) = {int(row[2]) for row in ledger.wait_for("begin", count=4)}
     other = start("--processes", "1", "--threads", "4")
-    pids = {row[2] for row in ledger.wait_for("begin", count=4)}
+    other.wait_for_processes()
 
-    for pid in worker.executing() & set(map(int, pids)):
-        worker.signal(signal.SIGKILL, pid)
+    worker.signal(signal.SIGKILL, pid)
     ledger.tell("0", "1", "2", "3")
 
     callback = result.callbacks["on_success"]
-    wait_until(callback.ready, "the callback", 20)
+    wait_until(callback.ready, "the callback")
     assert (result.status, callback.status) == ("SUCCESSFUL", "SUCCESSFUL")
     assert row(callback).claims == 1
     assert not SubtaskRecord.objects.exclude(status="SUCCESSFUL").exists()
