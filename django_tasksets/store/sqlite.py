@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.utils import timezone
 
 from ..statuses import SubtaskStatus
@@ -18,13 +18,9 @@ from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, b
 from .fileversion import FileListener
 from .portable import PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
-from .transactions import TRIES
 
 T = TypeVar("T")
 
-# How long SQLite is to wait for the write lock before it is asked again, in milliseconds: in two
-# steps. Left to itself it soon sleeps for 100 ms at a time, while the lock is free again after few.
-SHORT_WAIT: Final = 3
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -84,45 +80,17 @@ class SQLiteStore(PortableStore):
     # Transactions
 
     def run(self, work: Callable[[], T]) -> T:
-        mode = str(self.connection.settings_dict["OPTIONS"].get("transaction_mode")).upper()
-        tries = 0
+        connection = self.connection
+        mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
+        if str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE"):
+            return super().run(work)
 
         def locked_work() -> T:
-            nonlocal tries
-            if mode not in ("IMMEDIATE", "EXCLUSIVE"):
-                with self.connection.cursor() as cursor:
-                    cursor.execute(TAKE_WRITE_LOCK)
-            tries += 1
+            with connection.cursor() as cursor:
+                cursor.execute(TAKE_WRITE_LOCK)
             return work()
 
-        if self.is_nested:
-            return super().run(locked_work)
-        self.connection.ensure_connection()
-        (patience,) = self._pragma("busy_timeout").fetchone()
-        deadline = time.monotonic() + patience / 1000
-        while True:
-            try:
-                return self._run_soon(locked_work, patience)
-            except OperationalError as error:
-                is_last = tries == TRIES or time.monotonic() > deadline
-                if is_last or not self.is_transient(error):
-                    raise
-            finally:
-                # What broke the transaction may have closed its connection.
-                if self.connection.connection is not None:
-                    self._pragma(f"busy_timeout = {patience}")
-
-    def _run_soon(self, work: Callable[[], T], patience: int) -> T:
-        """Call `work` in a transaction, if that gets the write lock soon."""
-        self._pragma(f"busy_timeout = {SHORT_WAIT}")
-        with transaction.atomic(using=self.alias):
-            result = work()
-            # The commit may have to wait for readers, where there is no WAL.
-            self._pragma(f"busy_timeout = {patience}")
-            return result
-
-    def _pragma(self, text: str) -> Any:
-        return self.connection.connection.execute(f"PRAGMA {text}")
+        return super().run(locked_work)
 
     def now(self) -> datetime.datetime:
         # The file is on this machine, and so is its clock.
