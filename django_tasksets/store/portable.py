@@ -234,12 +234,14 @@ class PortableStore(Transactions):
         wanted = set(sets)
         callbacks: list[WaitingCallback] = []
         for batch in batches(sorted({key for key, _ in wanted}), BATCH):
-            rows = self.subtasks.filter(
-                taskset_id__in=batch, position__lt=0, status=SubtaskStatus.WAITING
-            )
+            rows = self.callbacks_of(batch).filter(status=SubtaskStatus.WAITING)
             found = self.locked(rows, skip=False).values_list(*WaitingCallback._fields)
             callbacks += map(WaitingCallback._make, found)
         return [one for one in callbacks if (one.taskset_id, one.generation) in wanted]
+
+    def callbacks_of(self, sets: Sequence[uuid.UUID]) -> SubtaskQuerySet:
+        """The callbacks of these sets, in a way that locks no more than them."""
+        return self.subtasks.filter(taskset_id__in=sets, position__lt=0)
 
     def release_callbacks(
         self, released: Sequence[uuid.UUID], unneeded: Sequence[uuid.UUID], reason: str
