@@ -193,6 +193,11 @@ class Held(NamedTuple):
 class Store(abc.ABC):
     """The statements that enqueueing, claiming and recording are made of."""
 
+    claims_at_once: int = 500
+    """How many subtasks a claim takes at most."""
+    records_at_once: int = 300
+    """How many outcomes a recording has at most."""
+
     def __init__(self, alias: str) -> None:
         self.alias = alias
 

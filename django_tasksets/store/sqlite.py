@@ -68,6 +68,10 @@ COUNT: Final = f"""
 class SQLiteStore(PortableStore):
     """Hot operations as prepared statements over many rows, each in one write transaction."""
 
+    # Whoever has the one lock should get much done with it.
+    claims_at_once = 2000
+    records_at_once = 1000
+
     def reconnect(self) -> None:
         super().reconnect()
         with self.connection.cursor() as cursor:

@@ -17,8 +17,6 @@ from .options import WorkerOptions
 # How much work to hold ahead of the executors: enough that they never wait for a claim, too
 # little to keep from an idle worker.
 AHEAD: Final[Seconds] = 0.2
-MAX_AHEAD: Final = 1000
-MAX_CLAIM: Final = 500
 # How much to hold besides what the loop awaits: beyond it most has been executed, and is not
 # recorded because the database is slow or away, or not told because receivers are slow.
 MAX_HELD: Final = 3000
@@ -31,8 +29,10 @@ SMOOTHING: Final = 0.1
 class Load:
     """Shared by the threads of one process. What has several writers is guarded by the lock."""
 
-    def __init__(self, options: WorkerOptions, bell: LocalBell) -> None:
+    def __init__(self, options: WorkerOptions, bell: LocalBell, *, at_once: int) -> None:
         self.bell = bell
+        self._at_once = at_once
+        """How many a claim may take."""
         self._threads = options.threads
         self._async_slots = options.async_concurrency
         self._lock = threading.Lock()
@@ -202,7 +202,7 @@ class Load:
         """How many subtasks may wait for an executor thread."""
         if self._mean is None or self._mean >= AHEAD:
             return 0
-        return min(MAX_AHEAD, int(self._threads * AHEAD / max(self._mean, 1e-6)))
+        return min(2 * self._at_once, int(self._threads * AHEAD / max(self._mean, 1e-6)))
 
     def wanted(self, waiting: int) -> int:
         """How many subtasks to claim while `waiting` of them wait for a thread; 0 for none yet."""
@@ -215,7 +215,7 @@ class Load:
         ahead = target - waiting if waiting <= target // 2 else 0
         # Twice what the last claim brought: it grows while only async tasks come, and a claim
         # of others, for whom there is no room, stays small.
-        return min(MAX_CLAIM, max(idle, ahead) + min(free, 2 * self._last_async))
+        return min(self._at_once, max(idle, ahead) + min(free, 2 * self._last_async))
 
     def room_in_loop(self) -> int:
         """How many more async subtasks could be awaited."""

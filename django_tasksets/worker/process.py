@@ -94,7 +94,7 @@ class WorkerProcess:
         self._is_stopped = False
         self._wake = LocalBell()
         self._doomed: set[uuid.UUID] = set()
-        load = Load(options, board.bells[place])
+        load = Load(options, board.bells[place], at_once=self._store.claims_at_once)
         self._load = load
         worker = Worker(
             store=self._store,

@@ -15,7 +15,7 @@ from ..calls import Seconds
 from ..execution import Worker
 from ..recording import Recorded, record
 from ..statuses import SubtaskStatus
-from ..store.contract import Outcome
+from ..store.contract import Outcome, batches
 from .announcements import Announcements
 from .connections import drop, forget_queries
 from .executor import Executors
@@ -24,7 +24,6 @@ from .threads import FIRST_DELAY, LAST_DELAY
 
 logger = logging.getLogger("django_tasksets")
 
-MAX_BATCH: Final = 300
 # At most one wake-up of other processes in this time.
 NOTIFY_EVERY: Final[Seconds] = 0.1
 # How soon what could not be recorded is tried again: doubled each time.
@@ -82,7 +81,7 @@ class Recorder(threading.Thread):
         forget_queries(connections[self._store.alias])
 
     def _next_batch(self) -> list[Outcome]:
-        """What is there, at most MAX_BATCH; waits for a first one, if nothing else is due."""
+        """What is there, up to a batch; waits for a first one, if nothing else is due."""
         batch: list[Outcome] = []
         due = [self._retry_at] if self._parked else []
         due += [self._notify_at] if self._to_notify else []
@@ -92,7 +91,7 @@ class Recorder(threading.Thread):
                 self._add(batch, self._outbox.get(timeout=timeout))
             elif timeout:
                 time.sleep(timeout)
-            while len(batch) < MAX_BATCH:
+            while len(batch) < self._store.records_at_once:
                 self._add(batch, self._outbox.get_nowait())
         except queue.Empty:
             pass
@@ -181,8 +180,8 @@ class Recorder(threading.Thread):
     def _record_parked(self) -> None:
         parked, self._parked = self._parked, []
         self._parked_sets.clear()
-        for start in range(0, len(parked), MAX_BATCH):
-            self._follow_up(self._record(parked[start : start + MAX_BATCH]))
+        for batch in batches(parked, self._store.records_at_once):
+            self._follow_up(self._record(batch))
         if not self._parked:
             self._parking = FIRST_PARKING
 

@@ -259,7 +259,7 @@ class Parts:
     def __init__(self, worker: Worker) -> None:
         options = WorkerOptions(alias="default", processes=1, threads=2, async_concurrency=3)
         self.worker = worker
-        self.load = Load(options, LocalBell())
+        self.load = Load(options, LocalBell(), at_once=500)
         board = Board(places=1, slots=options.slots)
         self.executors = Executors(worker, self.load, board, 0, options)
         self.announcements = Announcements(worker.store, self.load)

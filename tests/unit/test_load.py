@@ -11,7 +11,7 @@ import pytest
 from django_tasksets.statuses import RevokeFlag, Role
 from django_tasksets.store.contract import Claimed, Held
 from django_tasksets.wakeups import LocalBell
-from django_tasksets.worker.load import MAX_AHEAD, MAX_CLAIM, MAX_HELD, Load
+from django_tasksets.worker.load import MAX_HELD, Load
 from django_tasksets.worker.options import WorkerOptions
 from tests.claims import claimed
 
@@ -19,7 +19,7 @@ from tests.claims import claimed
 @pytest.fixture
 def load() -> Load:
     options = WorkerOptions(alias="default", threads=4, async_concurrency=20)
-    return Load(options, LocalBell())
+    return Load(options, LocalBell(), at_once=500)
 
 
 def take(load: Load, count: int, *, asynchronous: bool = False, waiting: int = 0) -> list[Claimed]:
@@ -60,8 +60,8 @@ def test_short_tasks_are_claimed_ahead_and_long_ones_are_not(load: Load) -> None
 
 def test_there_are_limits_to_it(load: Load) -> None:
     load.observe(0.0)
-    assert load.target() == MAX_AHEAD
-    assert load.wanted(waiting=0) == MAX_CLAIM
+    assert load.target() == 1000
+    assert load.wanted(waiting=0) == 500
 
 
 def test_one_long_task_does_not_end_the_haste_for_long(load: Load) -> None:
