@@ -360,7 +360,7 @@ class ErrorGroupRecord(models.Model):
 
 
 class ProgressSample(models.Model):
-    """A running set's counts at one moment, taken by the worker's heart: the set's timeline."""
+    """A running set's counts at one moment, for the set's timeline. Nothing takes samples yet."""
 
     id = models.BigAutoField(primary_key=True)
     taskset = models.ForeignKey(

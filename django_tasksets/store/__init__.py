@@ -20,9 +20,7 @@ def get_store(alias: str | None = None) -> Store:
 def _store(alias: str) -> Store:
     connection = connections[alias]
     if connection.vendor == "sqlite":
-        from .sqlite import SQLiteStore
-
-        return SQLiteStore(alias)
+        return _sqlite(alias)
     if connection.vendor == "postgresql" and hasattr(connection, "pool"):
         return _postgresql(alias)
     if connection.vendor == "mysql" and connection.features.has_select_for_update_skip_locked:
@@ -30,6 +28,17 @@ def _store(alias: str) -> Store:
 
         return MySQLStore(alias)
     return PortableStore(alias)
+
+
+def _sqlite(alias: str) -> Store:
+    from sqlite3 import sqlite_version_info
+
+    # Before 3.38 RETURNING, UPDATE ... FROM or the functions for JSON may be missing.
+    if sqlite_version_info < (3, 38):
+        return PortableStore(alias)
+    from .sqlite import SQLiteStore
+
+    return SQLiteStore(alias)
 
 
 def _postgresql(alias: str) -> Store:
