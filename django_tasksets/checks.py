@@ -54,6 +54,11 @@ _CHOICES: Final[dict[str, Sequence[str]]] = {
 }
 # The width of the column that a queue's name is stored in.
 _QUEUE_NAME_LENGTH: Final = 64
+# That of our tables, or what they will have once they are made.
+_COLLATION: Final = """
+    SELECT coalesce((SELECT table_collation FROM information_schema.tables
+        WHERE table_schema = database() AND table_name = 'tasksets_subtaskrecord'),
+        @@collation_database)"""
 
 
 @register(TAG)
@@ -86,7 +91,7 @@ def check_database(**_: Any) -> list[CheckMessage]:
 def check_database_itself(
     *, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """What only the database can tell: the journal of SQLite, the default level of MySQL.
+    """What only the database can tell: the journal of SQLite, MySQL's level and characters.
 
     Under Django's `database` tag alone, since checking the settings must need no connection.
     """
@@ -96,10 +101,13 @@ def check_database_itself(
     options = connections[alias].settings_dict["OPTIONS"]
     if connections[alias].vendor == "sqlite":
         return _check_sqlite_journal(alias, options.get("init_command") or "")
-    if connections[alias].vendor == "mysql" and not options.get("isolation_level", "given"):
-        # transaction_isolation in MySQL 8, tx_isolation in MariaDB before 11.1.
-        level = _ask(alias, "SHOW VARIABLES LIKE 't%isolation'")
-        return _check_isolation(alias, level.replace("-", " "))
+    if connections[alias].vendor == "mysql":
+        found = _check_characters(alias)
+        if not options.get("isolation_level", "given"):
+            # transaction_isolation in MySQL 8, tx_isolation in MariaDB before 11.1.
+            level = _ask(alias, "SHOW VARIABLES LIKE 't%isolation'")
+            found += _check_isolation(alias, level.replace("-", " "))
+        return found
     return []
 
 
@@ -234,6 +242,15 @@ def _check_isolation(alias: str, level: str | None) -> list[CheckMessage]:
     message = f"The MySQL database {alias!r} is at isolation level {level.upper()}."
     hint = 'Set "isolation_level": "read committed" in its OPTIONS; workers refuse what is above.'
     return [_error("E012", message, hint)]
+
+
+def _check_characters(alias: str) -> list[CheckMessage]:
+    collation = _ask(alias, _COLLATION)
+    if collation.startswith("utf8mb4"):
+        return []
+    message = f"The MySQL database {alias!r} stores text as {collation}, which lacks characters."
+    hint = "Convert it and the tables of tasksets to utf8mb4; else names and errors are refused."
+    return [CheckWarning(message, hint=hint, id=f"{TAG}.W003")]
 
 
 def _ask(alias: str, statement: str) -> str:

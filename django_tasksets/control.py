@@ -9,16 +9,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from django.db import connections
-from django.db.models import Min, Q
+from django.db.models import Q
 from django.db.models.functions import Coalesce
 
 from .announcing import tell_on_commit
-from .completion import Settled, callbacks_ended, nothing, settle
+from .completion import Settled, callbacks_ended, locked_state, nothing, settle
 from .exceptions import StillUnfinished
 from .failures import clean
 from .models import SubtaskRecord, TaskSetRecord
 from .querysets import SubtaskQuerySet
-from .statuses import FINISHED_SETS, RevokeFlag, Role, SubtaskStatus, TaskSetStatus
+from .slicing import SLICE, slices
+from .statuses import FINISHED_SETS, RevokeFlag, Role, SubtaskStatus
 from .store import get_store
 from .store.contract import Ended, Store, Tally, batches
 from .store.moments import Now
@@ -26,7 +27,6 @@ from .wakeups import wake_on_commit
 
 logger = logging.getLogger("django_tasksets")
 
-CHUNK = 500
 # How often rows are asked again that somebody had locked; the waits in between add up to 2 s.
 TRIES = 20
 NESTED_TRIES = 5
@@ -54,7 +54,7 @@ def revoke_subtasks(
         reached += store.run(lambda: store.flag(keys, flag))
         return _unreached(store, keys, flag)
 
-    for batch in batches(ids, CHUNK):
+    for batch in batches(ids, SLICE):
         _insist(store, reach, batch)
     return reached
 
@@ -92,27 +92,38 @@ def revoke_set(taskset_id: uuid.UUID, *, terminate: bool = False, reason: str = 
 def revoke_rest(store: Store, taskset_id: uuid.UUID, *, reason: str = "revoked") -> int:
     """Revoke the members of a marked set that no worker holds, in chunks by position; how many.
 
-    Then finish it, if no member is left: one that was open, for example.
+    Then finish it, if no member is left: one that was open, for example. It stops where the mark
+    is taken from the set: what has been retried since is not to be revoked.
     """
     pending = SubtaskRecord.objects.using(store.alias).pending()
-    revoked = 0
+    members = pending.filter(taskset_id=taskset_id, position__gte=0)
+    revoked, is_marked = 0, True
 
     def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
-        nonlocal revoked
-        revoked += revoke_pending(store, keys, reason=reason)
+        nonlocal revoked, is_marked
+        count = store.run(lambda: _revoke_of_marked(store, taskset_id, keys, reason))
+        if count is None:
+            is_marked = False
+            return []
+        revoked += count
         return list(pending.filter(id__in=keys).values_list("id", flat=True))
 
-    position = 0
-    members = pending.filter(taskset_id=taskset_id).order_by("position")
-    while True:
-        rest = members.filter(position__gte=position).values_list("position", "id")[:CHUNK]
-        chunk = list(rest)
-        if not chunk:
-            break
-        _insist(store, reach, [key for _, key in chunk])
-        position = (chunk[-1][0] or 0) + 1
+    for part in slices(members):
+        _insist(store, reach, list(part.values_list("id", flat=True)))
+        if not is_marked:
+            return revoked
     store.run(lambda: _tell(store, settle(store, [nothing(taskset_id)])))
     return revoked
+
+
+def _revoke_of_marked(
+    store: Store, taskset_id: uuid.UUID, ids: Sequence[uuid.UUID], reason: str
+) -> int | None:
+    """Revoke these members, unless the mark is gone: then None. A step of a transaction."""
+    state = locked_state(store, taskset_id)
+    if state is None or state.revoke_requested_at is None:
+        return None
+    return _revoke(store, ids, reason)
 
 
 def _storable(reason: object) -> str:
@@ -125,13 +136,13 @@ def revoke_pending(store: Store, ids: Sequence[uuid.UUID], *, reason: str) -> in
 
     Rows that somebody has locked are passed over.
     """
+    return store.run(lambda: _revoke(store, ids, reason))
 
-    def work() -> int:
-        ended = store.revoke(ids, reason)
-        _tell(store, end(store, ended), ended, reason=reason)
-        return len(ended)
 
-    return store.run(work)
+def _revoke(store: Store, ids: Sequence[uuid.UUID], reason: str) -> int:
+    ended = store.revoke(ids, reason)
+    _tell(store, end(store, ended), ended, reason=reason)
+    return len(ended)
 
 
 def end(store: Store, ended: Sequence[Ended]) -> Settled:
@@ -211,7 +222,7 @@ def forget(ids: Sequence[uuid.UUID]) -> None:
     """
     store = get_store()
     rows = SubtaskRecord.objects.using(store.alias)
-    for batch in batches(ids, CHUNK):
+    for batch in batches(ids, SLICE):
         found = rows.filter(id__in=batch)
         if found.unfinished().exists():
             raise StillUnfinished(
@@ -219,28 +230,29 @@ def forget(ids: Sequence[uuid.UUID]) -> None:
             )
         for taskset_id in set(found.members().values_list("taskset_id", flat=True)):
             _refuse_unfinished(store, taskset_id)
-    for batch in batches(ids, CHUNK):
+    for batch in batches(ids, SLICE):
         rows.finished().filter(id__in=batch, taskset=None).delete()
         _drop_values(rows.filter(id__in=batch))
 
 
 def forget_set(taskset_id: uuid.UUID) -> None:
-    """Drop the results and errors of a finished set's members; the set and its counts stay.
-
-    Raises StillUnfinished while the set or a callback of it is unfinished.
-    """
-    _in_chunks(get_store(), taskset_id, _drop_values)
-
-
-def delete_set(taskset_id: uuid.UUID) -> None:
-    """Delete a finished or saved set with its subtasks, in chunks; an unknown one is ignored.
+    """Drop the results and errors of a finished set's members, in slices of a transaction each;
+    the set and its counts stay.
 
     Raises StillUnfinished while the set or a callback of it is unfinished.
     """
     store = get_store()
-    _in_chunks(store, taskset_id, SubtaskQuerySet.delete)
-    sets = TaskSetRecord.objects.using(store.alias).exclude(status=TaskSetStatus.RUNNING)
-    sets.filter(id=taskset_id).delete()
+    _refuse_unfinished(store, taskset_id)
+    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+
+    def work(part: SubtaskQuerySet) -> None:
+        # It may have been taken back to run again.
+        locked_state(store, taskset_id)
+        _refuse_unfinished(store, taskset_id)
+        _drop_values(part)
+
+    for part in slices(subtasks):
+        store.run(partial(work, part))
 
 
 def _drop_values(rows: SubtaskQuerySet) -> None:
@@ -248,25 +260,25 @@ def _drop_values(rows: SubtaskQuerySet) -> None:
     rows.finished().update(return_value=None, errors="")
 
 
-def _in_chunks(
-    store: Store, taskset_id: uuid.UUID, drop: Callable[[SubtaskQuerySet], object]
-) -> None:
-    """Apply `drop` to the subtasks of a finished set, as long as it stays finished."""
-    _refuse_unfinished(store, taskset_id)
-    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+def delete_set(taskset_id: uuid.UUID) -> None:
+    """Delete a finished or saved set with its subtasks; an unknown one is ignored.
 
-    def work(start: int) -> None:
-        drop(subtasks.filter(position__gte=start, position__lt=start + CHUNK))
-        # Now that the members are locked, the set is; it may have been taken back to run again.
-        states = store.count([nothing(taskset_id)])
-        if any(state.status == TaskSetStatus.RUNNING for state in states):
-            raise StillUnfinished(UNFINISHED_SET)
+    In slices, after a mark has been committed with which it can be neither retried nor rerun.
+    prunetasksets ends what was interrupted. Raises StillUnfinished while the set or a callback of
+    it is unfinished.
+    """
+    store = get_store()
+    sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
 
-    start = subtasks.aggregate(first=Min("position"))["first"]
-    while start is not None:
-        store.run(partial(work, start))
-        later = subtasks.filter(position__gte=start + CHUNK)
-        start = later.aggregate(first=Min("position"))["first"]
+    def discard() -> None:
+        locked_state(store, taskset_id)
+        _refuse_unfinished(store, taskset_id)
+        sets.filter(discarded_at=None).update(discarded_at=Now())
+
+    store.run(discard)
+    for part in slices(SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)):
+        store.run(part.delete)
+    sets.filter(discarded_at__isnull=False).delete()
 
 
 def _refuse_unfinished(store: Store, taskset_id: uuid.UUID) -> None:

@@ -150,7 +150,7 @@ def give_back(
     worker: Worker, claimed: Claimed, error: BaseException, *, reason: str, delay: Seconds = AGAIN
 ) -> Outcome:
     """The outcome that has somebody try again later, but not for ever."""
-    tries = claimed.claims - claimed.retries - claimed.crashes
+    tries = claimed.deferrals + 1
     if tries > TRIES:
         return failed(worker, claimed, describe(error), reason=reason)
     logger.warning(
@@ -161,7 +161,7 @@ def give_back(
         tries,
         error,
     )
-    return Outcome(claimed, SubtaskStatus.SCHEDULED, delay=delay, reason=reason)
+    return Outcome(claimed, SubtaskStatus.SCHEDULED, delay=delay, reason=reason, deferred=True)
 
 
 def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:

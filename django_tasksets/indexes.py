@@ -12,15 +12,15 @@ from django.db.backends.ddl_references import Statement
 
 class PartialIndex(models.Index):
     """An index over the rows `where` something holds; where that is not known (MySQL, MariaDB),
-    one over all rows that begins with the columns in `lead`."""
+    one over all rows, over the columns `otherwise`."""
 
     def __init__(
-        self, *, where: models.Q, fields: Sequence[str], name: str, lead: Sequence[str] = ()
+        self, *, where: models.Q, fields: Sequence[str], name: str, otherwise: Sequence[str]
     ) -> None:
         # Not Django's `condition`, which it would warn about and leave out there.
         super().__init__(fields=list(fields), name=name)
         self.where = where
-        self.lead = tuple(lead)
+        self.otherwise = tuple(otherwise)
 
     def create_sql(
         self,
@@ -33,10 +33,10 @@ class PartialIndex(models.Index):
         if schema_editor.connection.features.supports_partial_indexes:
             index = models.Index(fields=self.fields, name=self.name, condition=self.where)
         else:
-            index = models.Index(fields=[*self.lead, *self.fields], name=self.name)
+            index = models.Index(fields=self.otherwise, name=self.name)
         return index.create_sql(model, schema_editor, using, **kwargs)
 
     def deconstruct(self) -> Any:
         """What a migration needs to make it again."""
         path, expressions, kwargs = super().deconstruct()
-        return path, expressions, kwargs | {"where": self.where, "lead": self.lead}
+        return path, expressions, kwargs | {"where": self.where, "otherwise": self.otherwise}

@@ -76,9 +76,7 @@ def mark_lost(store: Store, worker_ids: Sequence[uuid.UUID]) -> None:
 def mark_silent_lost(store: Store) -> int:
     """Declare those dead whose heartbeat is older than the lease; how many."""
     deadline = store.now() - datetime.timedelta(seconds=current().LEASE)
-    silent = WorkerRecord.objects.using(store.alias).filter(
-        lost_at=None, stopped_at=None, heartbeat_at__lt=deadline
-    )
+    silent = WorkerRecord.objects.using(store.alias).filter(lost_at=None, heartbeat_at__lt=deadline)
     lost = silent.update(lost_at=Now())
     if lost:
         logger.warning("workers lost count=%s", lost)
@@ -116,9 +114,7 @@ def rescue(store: Store, crashed: Sequence[uuid.UUID] = (), cause: str = "") -> 
 
 def _orphans(store: Store) -> Iterator[tuple[uuid.UUID, list[Claimed]]]:
     """What workers hold that are not alive, in chunks of one worker each."""
-    alive = WorkerRecord.objects.using(store.alias).filter(
-        id=OuterRef("worker_id"), lost_at=None, stopped_at=None
-    )
+    alive = WorkerRecord.objects.using(store.alias).filter(id=OuterRef("worker_id"), lost_at=None)
     running = SubtaskRecord.objects.using(store.alias).filter(status=SubtaskStatus.RUNNING)
     orphaned = running.filter(~Exists(alive)).order_by("id")
     workers = orphaned.order_by().values_list("worker_id", flat=True).distinct()

@@ -40,6 +40,8 @@ class TaskSetRecord(models.Model):
 
     max_failures = models.IntegerField(_("max failures"), null=True, blank=True)
     max_failures_percent = models.FloatField(_("max failures, percent"), null=True, blank=True)
+    # Failures from before a retry, which do not count against these limits any more.
+    forgiven = models.IntegerField(_("forgiven failures"), db_default=0)
     has_callbacks = models.BooleanField(_("has callbacks"), default=False)
 
     enqueued_at = models.DateTimeField(_("enqueued at"), default=timezone.now)
@@ -51,6 +53,8 @@ class TaskSetRecord(models.Model):
     paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
     revoke_requested_at = models.DateTimeField(_("revoke requested at"), null=True, blank=True)
     revoke_reason = models.CharField(_("revoke reason"), max_length=200, blank=True)
+    # Set before the first of its rows is deleted: nothing can be done with it any more.
+    discarded_at = models.DateTimeField(_("discarded at"), null=True, blank=True)
     # When taskset_finished had been sent; NULL on a finished set means: send it again.
     announced_at = models.DateTimeField(_("announced at"), null=True, blank=True)
 
@@ -108,13 +112,13 @@ class TaskSetRecord(models.Model):
             PartialIndex(
                 fields=["id"],
                 where=Q(status="RUNNING"),
-                lead=["status"],
+                otherwise=["status", "id"],
                 name="tasksets_set_running",
             ),
             PartialIndex(
                 fields=["finished_at"],
                 where=Q(announced_at=None, finished_at__isnull=False),
-                lead=["announced_at"],
+                otherwise=["announced_at", "finished_at"],
                 name="tasksets_set_unannounced",
             ),
         )
@@ -196,10 +200,12 @@ class SubtaskRecord(models.Model):
     # The fence is (worker_id, claims): claims is +1 at every claim and written nowhere else.
     worker_id = models.UUIDField(_("worker"), null=True, blank=True)
     claims = models.IntegerField(_("claims"), db_default=0)
-    # These three are policy only: executions that were recorded, retries, deaths of its process.
+    # These are policy only: executions that were recorded, retries, deaths of its process, and
+    # how often it was given back because it could not be called.
     attempts = models.IntegerField(_("attempts"), db_default=0)
     retries = models.IntegerField(_("retries"), db_default=0)
     crashes = models.SmallIntegerField(_("crashes"), db_default=0)
+    deferrals = models.SmallIntegerField(_("deferrals"), db_default=0)
 
     enqueued_at = models.DateTimeField(_("enqueued at"), default=timezone.now)
     claimed_at = models.DateTimeField(_("claimed at"), null=True, blank=True)
@@ -208,7 +214,8 @@ class SubtaskRecord(models.Model):
 
     return_value = models.TextField(_("return value"), null=True, blank=True)
     # One JSON object a line, oldest first, for each execution that did not succeed: lines, so
-    # that one more is appended by any database without reading the others.
+    # that one more is appended by any database without reading the others. Once there is much of
+    # it, it begins anew with the latest.
     errors = models.TextField(_("errors"), db_default="", blank=True)
     # Equal for errors of one exception class raised at one place; see ErrorGroupRecord.
     error_fingerprint = models.CharField(
@@ -231,36 +238,38 @@ class SubtaskRecord(models.Model):
             PartialIndex(
                 fields=["queue_name", "-priority", "claim_order"],
                 where=Q(status="READY"),
-                lead=["status"],
+                otherwise=["status", "queue_name", "-priority", "claim_order"],
                 name="tasksets_sub_ready",
             ),
             PartialIndex(
                 fields=["run_after"],
                 where=Q(status="SCHEDULED"),
-                lead=["status"],
+                otherwise=["status", "run_after"],
                 name="tasksets_sub_scheduled",
             ),
             PartialIndex(
                 fields=["worker_id"],
                 where=Q(status="RUNNING"),
-                lead=["status"],
+                otherwise=["status", "worker_id"],
                 name="tasksets_sub_running",
             ),
             PartialIndex(
                 fields=["taskset", "position"],
                 where=Q(status="FAILED"),
-                lead=["status"],
+                otherwise=["status", "taskset", "position"],
                 name="tasksets_sub_failed",
             ),
             PartialIndex(
-                fields=["expires_at"],
-                where=Q(expires_at__isnull=False, status__in=("WAITING", "READY", "SCHEDULED")),
+                fields=["status", "expires_at"],
+                where=Q(expires_at__isnull=False),
+                otherwise=["expires_at"],
                 name="tasksets_sub_expiring",
             ),
             # Subtasks that belong to no set are pruned one by one.
             PartialIndex(
                 fields=["finished_at"],
                 where=Q(taskset=None),
+                otherwise=["finished_at"],
                 name="tasksets_sub_alone_finished",
             ),
         )
@@ -315,7 +324,6 @@ class WorkerRecord(models.Model):
     version = models.CharField(_("version"), max_length=50, default="", blank=True)
     started_at = models.DateTimeField(_("started at"), default=timezone.now)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), default=timezone.now)
-    stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
     # Once this is set the worker is dead to everyone: its results are late, its rows are rescued.
     lost_at = models.DateTimeField(_("lost at"), null=True, blank=True)
 

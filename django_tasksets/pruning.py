@@ -62,7 +62,9 @@ def _old_sets(retention: Retention) -> Iterator[uuid.UUID]:
     store = get_store()
     now = store.now()
     sets = TaskSetRecord.objects.using(store.alias)
-    old = Q(status=TaskSetStatus.SAVED, enqueued_at__lt=now - LEFTOVERS)
+    # What somebody began to delete, and did not end, goes first.
+    old = Q(discarded_at__isnull=False)
+    old |= Q(status=TaskSetStatus.SAVED, enqueued_at__lt=now - LEFTOVERS)
     if retention.successful is not None:
         old |= Q(status=TaskSetStatus.SUCCESSFUL, finished_at__lt=now - retention.successful)
     if retention.others is not None:

@@ -57,5 +57,5 @@ class WorkerQuerySet(models.QuerySet["WorkerRecord"]):
     """Worker processes."""
 
     def alive(self, *, since: datetime.datetime) -> Self:
-        """Those that gave a heartbeat after `since` and were neither stopped nor lost."""
-        return self.filter(lost_at=None, stopped_at=None, heartbeat_at__gte=since)
+        """Those that gave a heartbeat after `since` and were not declared lost."""
+        return self.filter(lost_at=None, heartbeat_at__gte=since)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from django.db import DatabaseError, DataError, IntegrityError
+from django.db import DatabaseError
 
 from .completion import Settled, callbacks_ended, settle
 from .errorgroups import count_errors
@@ -75,21 +75,21 @@ def record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> R
 def _record_all(store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]) -> Recorded:
     try:
         return store.run(lambda: _record(store, worker_id, outcomes))
-    except (DataError, IntegrityError) as error:
-        if len(outcomes) == 1:
-            return _record_refused(store, worker_id, outcomes[0], error)
-        middle = len(outcomes) // 2
-        parts = [outcomes[:middle], outcomes[middle:]]
-        recorded = Recorded()
     except DatabaseError as error:
-        if not store.is_lock_timeout(error):
+        if store.is_refusal(error):
+            if len(outcomes) == 1:
+                return _record_refused(store, worker_id, outcomes[0], error)
+            middle = len(outcomes) // 2
+            parts, recorded = [outcomes[:middle], outcomes[middle:]], Recorded()
+        elif store.is_lock_timeout(error):
+            held, free = _held_and_free(store, outcomes)
+            # Those who held something then may have let go of it by now.
+            parts = [free] if held and free else _by_set(free)
+            if len(parts) == 1 and not held:
+                held, parts = parts.pop(), []
+            recorded = Recorded(parked=held)
+        else:
             raise
-        held, free = _held_and_free(store, outcomes)
-        # Those who held something then may have let go of it by now.
-        parts = [free] if held and free else _by_set(free)
-        if len(parts) == 1 and not held:
-            held, parts = parts.pop(), []
-        recorded = Recorded(parked=held)
     for part in parts:
         recorded.absorb(_record_all(store, worker_id, part))
     for outcome in recorded.parked:
@@ -134,18 +134,22 @@ def _record_refused(
     claimed = outcome.claimed
     logger.error("subtask refused id=%s", claimed.id, exc_info=error)
     failure = describe(error)
+    # The words about it must not be refused for the same characters.
+    message = failure.message.encode("ascii", "backslashreplace").decode()
     failed = Outcome(
         claimed._replace(links=""),
         SubtaskStatus.FAILED,
         reason="the database refused the result",
         error=error_line(failure, worker_id, claimed),
         error_class=failure.exception_class,
-        error_message=failure.message,
+        error_message=message,
         started=outcome.started,
     )
     try:
         return store.run(lambda: _record(store, worker_id, [failed]))
-    except (DataError, IntegrityError):
+    except DatabaseError as again:
+        if not store.is_refusal(again):
+            raise
         # It was not the result. Counts that somebody has changed by hand refuse to be counted
         # down, for example, and that lasts until the sweep has repaired them.
         outcome.parked = True

@@ -12,6 +12,8 @@ from .statuses import SubtaskStatus
 from .store.contract import NewSubtask
 
 ROWS_IN_MEMORY: Final = 12_000
+# Of arguments: as many rows as fit into it are kept if they are large.
+BYTES_IN_MEMORY: Final = 16_000_000
 
 
 class Spool:
@@ -21,6 +23,7 @@ class Spool:
         self._rows: list[NewSubtask] = []
         self._file: Any = None
         self._length = 0
+        self._bytes = 0
         self.queues: set[str] = set()
         """The queues that have something to claim once the rows are committed."""
 
@@ -38,9 +41,10 @@ class Spool:
         """Add a row at the end."""
         self._rows.append(row)
         self._length += 1
+        self._bytes += len(row.args) + len(row.kwargs)
         if row.status == SubtaskStatus.READY:
             self.queues.add(row.queue_name)
-        if len(self._rows) >= ROWS_IN_MEMORY:
+        if len(self._rows) >= ROWS_IN_MEMORY or self._bytes >= BYTES_IN_MEMORY:
             self._spill()
 
     def _spill(self) -> None:
@@ -50,6 +54,7 @@ class Spool:
         for row in self._rows:
             self._file.write(json.dumps(row, default=datetime.isoformat) + "\n")
         self._rows.clear()
+        self._bytes = 0
 
     def __iter__(self) -> Iterator[NewSubtask]:
         """The rows in their order. One iteration at a time."""

@@ -1,7 +1,8 @@
 """Steering sets: pause and resume, retry what failed, run a set again.
 
-Members are locked before their set here too, and a set's row is asked, under its lock, whether
-what was asked of it still holds: of a pause and a resume at the same time the later one wins.
+A set's row is locked first here, and asked whether what was asked of it still holds: of a pause
+and a resume at the same time the later one wins. Its members are then locked as far as nobody else
+has locked them, so that this waits for no one who waits for the set.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from .announcing import tell_on_commit
-from .completion import nothing, settle
+from .completion import locked_state, nothing, settle
+from .conf import current
 from .enqueueing import run_eagerly, tell_enqueued
 from .exceptions import UnknownId
 from .ids import new_id
 from .models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from .packing import CLAIM_STEP
-from .pausing import hold_back, let_go, locked_state
+from .pausing import hold_back, let_go
+from .querysets import SubtaskQuerySet
+from .slicing import SLICE, slices
 from .spooling import Spool
 from .statuses import (
     FINISHED_SETS,
@@ -38,7 +43,6 @@ from .store.contract import NewSubtask, SetState, Store, batches
 from .store.moments import Now
 from .wakeups import wake_on_commit
 
-CHUNK = 500
 ENDED_BADLY = (SubtaskStatus.FAILED, SubtaskStatus.REVOKED)
 # What a subtask is given back with when it is to be executed as if for the first time. Its claims
 # go on: a fence is never issued twice. Its errors stay, as its history.
@@ -48,6 +52,7 @@ AFRESH: dict[str, Any] = {
     "worker_id": None,
     "retries": 0,
     "crashes": 0,
+    "deferrals": 0,
     "claimed_at": None,
     "started_at": None,
     "finished_at": None,
@@ -56,6 +61,10 @@ AFRESH: dict[str, Any] = {
     "run_after": None,
     "expires_at": None,
 }
+# What a new subtask has of the one that it repeats.
+COPIED = (
+    "weight", "task_name", "args", "kwargs", "options", "links", "queue_name", "priority",
+)  # fmt: skip
 
 
 # Pause and resume
@@ -87,12 +96,27 @@ def resume_set(taskset_id: uuid.UUID) -> bool:
 # Retry
 
 
+@dataclass(slots=True)
+class _Taken:
+    """What has been taken back to be executed again."""
+
+    count: int = 0
+    failed: int = 0
+    """How many of them had failed; the others were revoked."""
+    marks: Counter[str] = field(default_factory=Counter)
+    """Their error fingerprints."""
+    queues: set[str] = field(default_factory=set)
+    ids: list[uuid.UUID] = field(default_factory=list)
+    """Kept for who executes them here and now, under ALWAYS_EAGER."""
+
+
 def retry_failed_set(taskset_id: uuid.UUID, *, fingerprint: str | None = None) -> int:
     """Take FAILED and REVOKED members back to be executed again; how many.
 
     With a `fingerprint`, only the members that failed with that error. While the set runs they
     join it again; a finished set runs again, in a new generation with callbacks of its own, and
-    so does one that was being revoked. All in one transaction, or in the caller's.
+    so does one that was being revoked. Failures that stay count against its limits no more. All
+    in one transaction, or in the caller's.
     """
     store = get_store()
     members = SubtaskRecord.objects.using(store.alias).filter(
@@ -100,9 +124,9 @@ def retry_failed_set(taskset_id: uuid.UUID, *, fingerprint: str | None = None) -
     )
     if fingerprint is not None:
         members = members.filter(status=SubtaskStatus.FAILED, error_fingerprint=fingerprint)
-    taken = store.run(lambda: _take_back(store, taskset_id, members))
-    run_eagerly(store, taken)
-    return len(taken)
+    taken = store.run(lambda: _take_back(store, taskset_id, slices(members)))
+    run_eagerly(store, taken.ids)
+    return taken.count
 
 
 def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
@@ -112,59 +136,82 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
     """
     store = get_store()
     rows = SubtaskRecord.objects.using(store.alias).filter(status__in=ENDED_BADLY)
-    retried: list[uuid.UUID] = []
-    for batch in batches(ids, CHUNK):
-        members = rows.members().filter(id__in=batch)
-        for key in sorted(set(members.values_list("taskset_id", flat=True))):
-            mine = members.filter(taskset_id=key)
-            retried += store.run(partial(_take_back, store, key, mine))
+    discarded = TaskSetRecord.objects.using(store.alias).filter(
+        id=OuterRef("taskset_id"), discarded_at__isnull=False
+    )
+    members: dict[Any, list[uuid.UUID]] = {}
+    taken: list[_Taken] = []
+    for batch in batches(ids, SLICE):
+        found = rows.members().filter(id__in=batch)
+        for key, taskset_id in found.values_list("id", "taskset_id"):
+            members.setdefault(taskset_id, []).append(key)
         others = rows.filter(id__in=batch).filter(Q(taskset=None) | ~Q(role=Role.MEMBER))
         others = others.exclude(Q(started_at=None), ~Q(role=Role.MEMBER))
-        retried += store.run(partial(_take_back_alone, store, others))
-    run_eagerly(store, retried)
-    return len(retried)
+        others = others.exclude(Exists(discarded))
+        taken.append(store.run(partial(_take_back_alone, store, others)))
+    for its_set, keys in members.items():
+        # At once for each set, which could end between two halves of them.
+        parts = [rows.filter(id__in=batch) for batch in batches(keys, SLICE)]
+        taken.append(store.run(partial(_take_back, store, its_set, parts)))
+    run_eagerly(store, [key for each in taken for key in each.ids])
+    return sum(each.count for each in taken)
 
 
-def _take_back(
-    store: Store, taskset_id: uuid.UUID, members: QuerySet[SubtaskRecord]
-) -> list[uuid.UUID]:
-    found = list(
-        store.locked(members, skip=True).values_list(
-            "id", "status", "error_fingerprint", "queue_name"
-        )
-    )
-    state = locked_state(store, taskset_id)
-    if not found or state is None:
-        return []
-    counts = Counter(status for _, status, _, _ in found)
-    generation = _reopen(store, state) if state.status in FINISHED_SETS else state.generation
-    TaskSetRecord.objects.using(store.alias).filter(id=taskset_id).update(
-        remaining=F("remaining") + len(found),
-        failed=F("failed") - counts[SubtaskStatus.FAILED],
-        revoked=F("revoked") - counts[SubtaskStatus.REVOKED],
+def _take_back(store: Store, taskset_id: uuid.UUID, parts: Iterable[SubtaskQuerySet]) -> _Taken:
+    """Take back members of a set; a step of a transaction, which holds the set's row from now."""
+    taken, state = _Taken(), locked_state(store, taskset_id)
+    if state is None or state.discarded_at is not None:
+        return taken
+    is_over = state.status in FINISHED_SETS
+    is_paused = state.paused_at is not None and not is_over
+    again = AFRESH | {
+        "status": SubtaskStatus.WAITING if is_paused else SubtaskStatus.READY,
+        "generation": state.generation + is_over,
+    }
+    for part in parts:
+        _take_back_rows(store, part, again, taken)
+    if not taken.count:
+        return taken
+    if is_over:
+        _reopen(store, state)
+    sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
+    sets.update(
+        remaining=F("remaining") + taken.count,
+        failed=F("failed") - taken.failed,
+        revoked=F("revoked") - (taken.count - taken.failed),
+        forgiven=state.failed - taken.failed,
         revoke_requested_at=None,
         revoke_reason="",
     )
-    paused = state.paused_at is not None and state.status == TaskSetStatus.RUNNING
-    status = SubtaskStatus.WAITING if paused else SubtaskStatus.READY
-    subtasks = SubtaskRecord.objects.using(store.alias)
-    for batch in batches((key for key, *_ in found), CHUNK):
-        subtasks.filter(id__in=batch).update(**AFRESH, status=status, generation=generation)
-    _uncount_errors(store, taskset_id, Counter(mark for _, _, mark, _ in found if mark))
-    wake_on_commit(store, {queue for *_, queue in found})
-    return [key for key, *_ in found]
+    _uncount_errors(store, taskset_id, taken.marks)
+    wake_on_commit(store, taken.queues)
+    return taken
 
 
-def _take_back_alone(store: Store, rows: QuerySet[SubtaskRecord]) -> list[uuid.UUID]:
-    found = dict(store.locked(rows, skip=True).values_list("id", "queue_name"))
-    subtasks = SubtaskRecord.objects.using(store.alias).filter(id__in=list(found))
-    wake_on_commit(store, set(found.values()))
-    subtasks.update(**AFRESH, status=SubtaskStatus.READY)
-    return list(found)
+def _take_back_rows(
+    store: Store, rows: SubtaskQuerySet, again: Mapping[str, Any], taken: _Taken
+) -> None:
+    columns = ("id", "status", "error_fingerprint", "queue_name")
+    found = list(store.locked(rows, skip=True).values_list(*columns))
+    ids = [key for key, *_ in found]
+    SubtaskRecord.objects.using(store.alias).filter(id__in=ids).update(**again)
+    taken.count += len(found)
+    taken.failed += sum(status == SubtaskStatus.FAILED for _, status, _, _ in found)
+    taken.marks.update(mark for _, _, mark, _ in found if mark)
+    taken.queues.update(queue for *_, queue in found)
+    if current().ALWAYS_EAGER:
+        taken.ids += ids
 
 
-def _reopen(store: Store, state: SetState) -> int:
-    """Let a finished set, whose row is locked, run again; its new generation."""
+def _take_back_alone(store: Store, rows: SubtaskQuerySet) -> _Taken:
+    taken = _Taken()
+    _take_back_rows(store, rows, AFRESH | {"status": SubtaskStatus.READY}, taken)
+    wake_on_commit(store, taken.queues)
+    return taken
+
+
+def _reopen(store: Store, state: SetState) -> None:
+    """Let a finished set, whose row is locked, run again, in a new generation."""
     generation = state.generation + 1
     TaskSetRecord.objects.using(store.alias).filter(id=state.id).update(
         generation=generation,
@@ -183,7 +230,6 @@ def _reopen(store: Store, state: SetState) -> int:
                 for row in mine.iterator()
             ]
         )
-    return generation
 
 
 def _uncount_errors(store: Store, taskset_id: uuid.UUID, marks: Counter[str]) -> None:
@@ -200,17 +246,19 @@ def _uncount_errors(store: Store, taskset_id: uuid.UUID, marks: Counter[str]) ->
 def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
     """Apply a new set with the same members, callbacks and policy; returns its id.
 
-    It knows the old one as its `origin`. Raises UnknownId if there is no such set.
+    It knows the old one as its `origin`. Raises UnknownId if there is no such set, or if it is
+    being deleted.
     """
     store = get_store()
     old = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id).first()
-    if old is None or old.status == TaskSetStatus.SAVED:
+    if old is None or old.status == TaskSetStatus.SAVED or old.discarded_at is not None:
         raise UnknownId(f"no task set with the id {taskset_id} has been applied")
     key, now = new_id(), timezone.now()
+    total = 0
     with Spool() as spool:
         for row in _copies(store, old, key, now):
             spool.append(row)
-        total = sum(1 for row in spool if row.role == Role.MEMBER)
+            total += row.role == Role.MEMBER
         record = _record_again(old, key, now, total)
 
         def work() -> list[uuid.UUID]:
@@ -223,7 +271,8 @@ def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
             return [callback.id for callback in settled.released]
 
         released = store.run(work)
-        run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
+        if current().ALWAYS_EAGER:
+            run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
     return key
 
 
@@ -232,8 +281,9 @@ def _copies(
 ) -> Iterator[NewSubtask]:
     rows = SubtaskRecord.objects.using(store.alias).filter(taskset_id=old.id)
     mine = rows.filter(Q(role=Role.MEMBER) | Q(generation=old.generation))
-    for row in mine.order_by("position").iterator(chunk_size=1000):
-        yield copied(row, taskset_id=key, generation=1, now=now)
+    for part in slices(mine.only("role", "position", *COPIED)):
+        for row in part.order_by("position"):
+            yield copied(row, taskset_id=key, generation=1, now=now)
 
 
 def copied(
@@ -251,14 +301,7 @@ def copied(
         role=row.role,
         position=position,
         generation=generation,
-        weight=row.weight,
-        task_name=row.task_name,
-        args=row.args,
-        kwargs=row.kwargs,
-        options=row.options,
-        links=row.links,
-        queue_name=row.queue_name,
-        priority=row.priority,
+        **{name: getattr(row, name) for name in COPIED},
         claim_order=order,
         run_after=None,
         expires_at=None,

@@ -6,7 +6,7 @@ import datetime
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from .announcing import announce_finished, tell_on_commit
-from .completion import nothing, release_again, settle
+from .completion import locked_state, nothing, release_again, settle
 from .conf import current
 from .control import revoke_pending, revoke_rest, revoke_set
 from .execution import EXPIRED
@@ -63,12 +63,21 @@ def _each(store: Store, keys: Iterable[uuid.UUID], step: Callable[[uuid.UUID], o
     done = 0
     for key in keys:
         try:
-            done += bool(step(key))
+            # Asked first: this connection may have no limit to how long it waits for a lock.
+            if _unlocked(store, [key]):
+                done += bool(step(key))
+                continue
         except DatabaseError as error:
             if not store.is_lock_timeout(error):
                 raise
-            logger.info("sweep leaves out what somebody has locked taskset=%s", key)
+        logger.info("sweep leaves out what somebody has locked taskset=%s", key)
     return done
+
+
+def _unlocked(store: Store, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those sets among `ids` whose rows nobody has locked at this moment."""
+    sets = TaskSetRecord.objects.using(store.alias).filter(id__in=ids)
+    return store.run(lambda: set(store.locked(sets, skip=True).values_list("id", flat=True)))
 
 
 # What a crash may leave
@@ -78,9 +87,12 @@ def _announce_again(store: Store) -> None:
     before = store.now() - datetime.timedelta(seconds=ANNOUNCE_WITHIN)
     sets = TaskSetRecord.objects.using(store.alias)
     missed = sets.filter(announced_at=None, finished_at__lt=before).order_by("finished_at")
-    rows = missed.values_list("id", "status", "generation")[:1000]
+    rows = list(missed.values_list("id", "status", "generation")[:CHUNK])
+    # Those that are locked could not be acknowledged.
+    unlocked = _unlocked(store, [key for key, *_ in rows]) if rows else ()
     announce_finished(
-        store, [(key, TaskSetStatus(status), generation) for key, status, generation in rows]
+        store,
+        [(key, TaskSetStatus(status), number) for key, status, number in rows if key in unlocked],
     )
 
 
@@ -139,8 +151,8 @@ def _recount(store: Store, taskset_id: uuid.UUID) -> bool:
     """Set the counts right, under the set's lock; whether they were wrong."""
 
     def work() -> bool:
-        states = store.count([nothing(taskset_id)])
-        if not states or states[0].status != TaskSetStatus.RUNNING:
+        state = locked_state(store, taskset_id)
+        if state is None or state.status != TaskSetStatus.RUNNING:
             return False
         # In a statement of its own, that sees what was committed before the lock was given.
         counted = counted_members(store, taskset_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .completion import nothing
+from .completion import locked_state
 from .models import TaskSetRecord
 from .statuses import TaskSetStatus
 from .store.contract import Store
@@ -29,6 +29,7 @@ class Discrepancy:
 def discrepancies(store: Store, ids: Sequence[uuid.UUID] = ()) -> Iterator[Discrepancy]:
     """The sets, among `ids` or all, that are counted wrong; each looked at under its lock."""
     sets = TaskSetRecord.objects.using(store.alias).exclude(status=TaskSetStatus.SAVED)
+    sets = sets.filter(discarded_at=None)
     if ids:
         sets = sets.filter(id__in=ids)
     for key in list(sets.order_by("id").values_list("id", flat=True)):
@@ -40,9 +41,10 @@ def discrepancies(store: Store, ids: Sequence[uuid.UUID] = ()) -> Iterator[Discr
 def compare(store: Store, taskset_id: uuid.UUID) -> Discrepancy | None:
     """Lock the set, then count its members in a fresh statement: nobody can end one in between.
 
-    A step of a transaction. None if the counts agree, or the set is gone.
+    A step of a transaction. None if the counts agree, or the set is gone or going.
     """
-    if not store.count([nothing(taskset_id)]):
+    state = locked_state(store, taskset_id)
+    if state is None or state.discarded_at is not None:
         return None
     counted = counted_members(store, taskset_id)
     sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)

@@ -30,6 +30,7 @@ def claimed(task_name: str = "tests.tasks.noop", **fields: Any) -> Claimed:
         attempts=0,
         retries=0,
         crashes=0,
+        deferrals=0,
         enqueued_at=timezone.now(),
         expires_at=None,
     )

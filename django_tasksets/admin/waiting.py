@@ -131,7 +131,7 @@ def _running(row: SubtaskRecord, workers: Workers) -> SafeString:
     if worker is None:
         return format_html("{}", _("held by a worker that is gone; it will be given back"))
     status = workers.status(worker).key
-    if status in ("lost", "stopped"):
+    if status == "lost":
         text = _("held by {worker}, which is lost; it will be given back")
     elif status == "late":
         text = _("running on {worker} since {since}; that worker is late, its lease ends at {end}")

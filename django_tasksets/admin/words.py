@@ -34,7 +34,6 @@ ICONS: Final = {
     "alive": "●",
     "late": "◐",
     "lost": "✗",
-    "stopped": "○",
 }
 LABELS: Final = {
     "open": gettext_lazy("Open"),
@@ -43,7 +42,6 @@ LABELS: Final = {
     "alive": gettext_lazy("Alive"),
     "late": gettext_lazy("Late"),
     "lost": gettext_lazy("Lost"),
-    "stopped": gettext_lazy("Stopped"),
 }
 
 
@@ -94,8 +92,6 @@ def worker_status(worker: WorkerRecord, now: datetime.datetime) -> Shown:
     silence = now - worker.heartbeat_at
     if worker.lost_at is not None:
         return _stated("lost")
-    if worker.stopped_at is not None:
-        return _stated("stopped")
     if silence > lease:
         return _stated("lost")
     # Heartbeats come four times in a lease.

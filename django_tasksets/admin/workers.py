@@ -33,7 +33,7 @@ class WorkerAdminMixin(WindowMixin):
     actions: Any = None
     fields: ClassVar[Any] = (
         "id", "shown_status", "host", "pid", "shown_queues", "version", "shown_started",
-        "shown_heartbeat", "shown_stopped", "shown_lost", "shown_held",
+        "shown_heartbeat", "shown_lost", "shown_held",
     )  # fmt: skip
     readonly_fields: ClassVar[Any] = fields
 
@@ -53,7 +53,7 @@ class WorkerAdminMixin(WindowMixin):
 
     @admin.display(description=gettext_lazy("status"))
     def shown_status(self, worker: WorkerRecord) -> SafeString:
-        """Alive, late, lost or stopped."""
+        """Alive, late or lost."""
         return words.worker_status(worker, worker.read_at).__html__()  # type: ignore[attr-defined]
 
     @admin.display(description=gettext_lazy("last heartbeat"))
@@ -71,11 +71,6 @@ class WorkerAdminMixin(WindowMixin):
     def shown_started(self, worker: WorkerRecord) -> str:
         """When the process began."""
         return words.moment(worker.started_at)
-
-    @admin.display(description=gettext_lazy("stopped"))
-    def shown_stopped(self, worker: WorkerRecord) -> str:
-        """When it ended by itself."""
-        return words.moment(worker.stopped_at)
 
     @admin.display(description=gettext_lazy("declared lost"))
     def shown_lost(self, worker: WorkerRecord) -> str:

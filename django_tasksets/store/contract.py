@@ -2,8 +2,8 @@
 
 Every verb runs on the calling thread's connection to `alias`. A verb is one step of a transaction
 that the caller has begun with `run`, unless its docstring says that it is a transaction by itself.
-Locks are taken in one order everywhere: members by id, then sets by id, then callback rows by id;
-whatever else locks several rows skips those that are locked.
+Locks are waited for in one order everywhere: members by id, then sets by id, then callback rows
+by id. Whatever else locks rows skips those that are locked: steering, which locks its set first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -70,6 +70,7 @@ class Claimed(NamedTuple):
     attempts: int
     retries: int
     crashes: int
+    deferrals: int
     enqueued_at: datetime.datetime
     expires_at: datetime.datetime | None
 
@@ -104,6 +105,8 @@ class Outcome:
     """time.monotonic() when it began to execute; None if it did not."""
     retried: bool = False
     crashed: bool = False
+    deferred: bool = False
+    """It could not be called here and now."""
     hooks: Callable[[], None] | None = None
     """To be called once the outcome has been recorded."""
     exception: BaseException | None = None
@@ -125,10 +128,10 @@ class Outcome:
         """How long ago it began to execute; 0 if it did not."""
         return 0.0 if self.started is None else time.monotonic() - self.started
 
-    def call_off(self) -> None:
-        """End what would be given back, because it is revoked. There are no hooks for that."""
-        self.status, self.reason = SubtaskStatus.REVOKED, "revoked"
-        self.retried, self.hooks = False, None
+    def called_off(self) -> Outcome:
+        """The end of what would be given back, because it is revoked: there are no hooks then."""
+        status = SubtaskStatus.REVOKED
+        return replace(self, status=status, reason="revoked", retried=False, hooks=None)
 
 
 class Tally(NamedTuple):
@@ -159,6 +162,8 @@ class SetState(NamedTuple):
     has_callbacks: bool
     max_failures: int | None
     max_failures_percent: float | None
+    forgiven: int
+    discarded_at: object
 
 
 class WaitingCallback(NamedTuple):
@@ -237,6 +242,10 @@ class Store(abc.ABC):
         """Whether `error` says that a row was locked by somebody for too long."""
 
     @abc.abstractmethod
+    def is_refusal(self, error: BaseException) -> bool:
+        """Whether `error` is about the values: it comes again as often as they are written."""
+
+    @abc.abstractmethod
     def now(self) -> datetime.datetime:
         """The database's time; every comparison with a stored time uses it."""
 
@@ -267,10 +276,10 @@ class Store(abc.ABC):
     def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write the outcomes, one for a subtask, to the rows still RUNNING under their fences.
 
-        Returns those that were written. A row that does not match is untouched: somebody else
-        decided about it, and its outcome here is late. What would give back a subtask that was
-        asked to be revoked, itself or with its set, is called off: that is its end. A member of a
-        paused set is given back to WAITING.
+        Returns what was written. A row that does not match is untouched: somebody else decided
+        about it, and its outcome here is late. What would give back a subtask that was asked to be
+        revoked, itself or with its set, is called off: that is its end. A member of a paused set
+        is given back to WAITING. In both cases a changed copy of the outcome is returned.
         """
 
     @abc.abstractmethod

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Concat, Greatest
+from django.db.models import Case, F, Q, TextField, Value, When
+from django.db.models.functions import Coalesce, Concat, Greatest, Length
+from django.db.models.lookups import LessThan
 
 from ..ids import parse_id
 from ..models import SubtaskRecord
@@ -27,6 +29,8 @@ from .contract import (
 from .moments import Now, from_now
 from .transactions import Transactions
 
+# How many characters of a subtask's history are kept; with more it begins anew.
+MAX_ERRORS: Final = 262_144
 # SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
 BATCH: Final = 500
 
@@ -109,7 +113,7 @@ class PortableStore(Transactions):
 
     def held(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Lock the rows that are RUNNING under the outcomes' fences; returns those outcomes, with
-        what may not be given back as it was called off or held back."""
+        copies of what may not be given back as it was: called off, or held back."""
         by_id = {outcome.claimed.id: outcome for outcome in outcomes}
         matching: list[Outcome] = []
         flagged: set[uuid.UUID] = set()
@@ -123,11 +127,11 @@ class PortableStore(Transactions):
                     matching.append(by_id[key])
                     if flag:
                         flagged.add(key)
-        self._hold_back([o for o in matching if not o.is_final], flagged)
-        return matching
+        marks = self._marks(outcome for outcome in matching if not outcome.is_final)
+        return [_held_back(outcome, flagged, marks) for outcome in matching]
 
-    def _hold_back(self, given_back: Sequence[Outcome], flagged: set[uuid.UUID]) -> None:
-        """Call off what is revoked, and let members of paused sets wait."""
+    def _marks(self, given_back: Iterable[Outcome]) -> dict[uuid.UUID | None, Any]:
+        """The sets that are paused (None) or being revoked (the moment), of those given back."""
         stopped = self.tasksets.running().filter(
             Q(revoke_requested_at__isnull=False) | Q(paused_at__isnull=False)
         )
@@ -135,12 +139,7 @@ class PortableStore(Transactions):
         for batch in batches({outcome.claimed.set_that_counts for outcome in given_back}, BATCH):
             sets = stopped.filter(id__in=[key for key in batch if key is not None])
             marks |= dict(sets.values_list("id", "revoke_requested_at"))
-        for outcome in given_back:
-            key = outcome.claimed.set_that_counts
-            if outcome.claimed.id in flagged or marks.get(key) is not None:
-                outcome.call_off()
-            elif key in marks:
-                outcome.status = SubtaskStatus.WAITING
+        return marks
 
     def write(self, outcome: Outcome) -> None:
         """Write one outcome to its row, which is locked and known to match."""
@@ -149,10 +148,14 @@ class PortableStore(Transactions):
             changes |= {"attempts": F("attempts") + 1}
             changes |= {"started_at": Coalesce("started_at", from_now(-outcome.age()))}
         if outcome.error:
-            changes["errors"] = Concat("errors", Value(outcome.error + "\n"))
+            line = Value(outcome.error + "\n", output_field=TextField())
+            has_room = When(LessThan(Length("errors"), MAX_ERRORS), then=Concat("errors", line))
+            changes["errors"] = Case(has_room, default=line)
             changes["error_fingerprint"] = outcome.error_fingerprint
         if outcome.crashed:
             changes["crashes"] = F("crashes") + 1
+        if outcome.deferred:
+            changes["deferrals"] = F("deferrals") + 1
         if outcome.is_final:
             changes |= {"finished_at": Now(), "return_value": outcome.return_value}
         else:
@@ -317,6 +320,18 @@ def ready_when_due() -> Case:
     """The status of what waits for nothing but its time."""
     due = Q(run_after=None) | Q(run_after__lte=Now())
     return Case(When(due, then=Value(SubtaskStatus.READY)), default=Value(SubtaskStatus.SCHEDULED))
+
+
+def _held_back(
+    outcome: Outcome, flagged: set[uuid.UUID], marks: dict[uuid.UUID | None, Any]
+) -> Outcome:
+    """The outcome, or what is to be written in its place, by `_marks` and the flagged rows."""
+    if outcome.is_final:
+        return outcome
+    key = outcome.claimed.set_that_counts
+    if outcome.claimed.id in flagged or marks.get(key) is not None:
+        return outcome.called_off()
+    return replace(outcome, status=SubtaskStatus.WAITING) if key in marks else outcome
 
 
 def _unsaved(row: NewSubtask) -> SubtaskRecord:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..statuses import SubtaskStatus
 from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .notifications import CHANNEL, NotificationListener
-from .portable import PortableStore
+from .portable import MAX_ERRORS, PortableStore
 from .tables import (
     CLAIMED_COLUMNS_OF_S,
     INSERT_COLUMNS,
@@ -22,6 +22,8 @@ from .tables import (
 DEADLOCK: Final = "40P01"
 SERIALIZATION: Final = "40001"
 LOCK_TIMEOUT: Final = "55P03"
+# The class of errors about what is too large; of no class of Django's.
+LIMIT_EXCEEDED: Final = "54"
 
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
 
@@ -74,7 +76,8 @@ SUCCEED: Final = f"""
 # Every other ending, of rows that are locked already.
 WRITE: Final = f"""
     UPDATE {SUBTASK} s SET status = outcome.status, reason = outcome.reason,
-        errors = s.errors || outcome.error,
+        errors = CASE WHEN length(s.errors) < {MAX_ERRORS} OR outcome.error = ''
+            THEN s.errors || outcome.error ELSE outcome.error END,
         error_fingerprint = CASE WHEN outcome.error = '' THEN s.error_fingerprint
             ELSE outcome.fingerprint END,
         attempts = s.attempts + outcome.begun,
@@ -86,13 +89,14 @@ WRITE: Final = f"""
         run_after = CASE WHEN outcome.has_time THEN coalesce(outcome.run_after,
             statement_timestamp() + outcome.delay * interval '1 second') ELSE s.run_after END,
         args = coalesce(outcome.args, s.args), kwargs = coalesce(outcome.kwargs, s.kwargs),
-        retries = s.retries + outcome.retried, crashes = s.crashes + outcome.crashed
+        retries = s.retries + outcome.retried, crashes = s.crashes + outcome.crashed,
+        deferrals = s.deferrals + outcome.deferred
     FROM unnest(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::float8[],
         %s::bool[], %s::bool[], %s::timestamptz[], %s::float8[], %s::text[], %s::text[],
-        %s::int[], %s::int[]
+        %s::int[], %s::int[], %s::int[]
     ) outcome(id, status, reason, error, fingerprint, begun, age, is_final, has_time, run_after,
-        delay, args, kwargs, retried, crashed)
+        delay, args, kwargs, retried, crashed, deferred)
     WHERE s.id = outcome.id"""
 
 COUNT: Final = f"""
@@ -136,6 +140,10 @@ class PostgreSQLStore(PortableStore):
 
     def is_lock_timeout(self, error: BaseException) -> bool:
         return getattr(error.__cause__, "sqlstate", None) == LOCK_TIMEOUT
+
+    def is_refusal(self, error: BaseException) -> bool:
+        state = getattr(error.__cause__, "sqlstate", None) or ""
+        return super().is_refusal(error) or state.startswith(LIMIT_EXCEEDED)
 
     # Enqueue
 
@@ -248,6 +256,7 @@ def _written(outcome: Outcome) -> tuple[Any, ...]:
         None if is_final else outcome.kwargs,
         int(outcome.retried),
         int(outcome.crashed),
+        int(outcome.deferred),
     )
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from ..statuses import SubtaskStatus
 from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .fileversion import FileListener
-from .portable import PortableStore, in_claim_order
+from .portable import MAX_ERRORS, PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
 T = TypeVar("T")
@@ -44,12 +44,14 @@ PRIORITY: Final = Claimed._fields.index("priority")
 CLAIM_ORDER: Final = Claimed._fields.index("claim_order")
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
-    UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = errors || %s,
+    UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = CASE
+            WHEN length(errors) < {MAX_ERRORS} THEN errors || %s ELSE coalesce(%s, errors) END,
         error_fingerprint = coalesce(%s, error_fingerprint), attempts = attempts + %s,
         started_at = coalesce(started_at, %s), finished_at = %s,
         worker_id = CASE WHEN %s THEN worker_id END, claimed_at = CASE WHEN %s THEN claimed_at END,
         run_after = coalesce(%s, run_after), args = coalesce(%s, args),
-        kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s
+        kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s,
+        deferrals = deferrals + %s
     WHERE id = %s"""
 HELD: Final = f"""
     SELECT json_group_array(json_array(id, claims)) FROM {SUBTASK}
@@ -227,6 +229,7 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
         outcome.reason,
         outcome.return_value if is_final else None,
         f"{outcome.error}\n" if outcome.error else "",
+        f"{outcome.error}\n" if outcome.error else None,
         outcome.error_fingerprint if outcome.error else None,
         int(has_begun),
         _text(now - datetime.timedelta(seconds=outcome.age())) if has_begun else None,
@@ -238,6 +241,7 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
         None if is_final else outcome.kwargs,
         int(outcome.retried),
         int(outcome.crashed),
+        int(outcome.deferred),
         outcome.claimed.id.hex,
     ]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from django.db import DatabaseError, Error, connections, transaction
+from django.db import DatabaseError, DataError, Error, IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.sql import Query
@@ -82,6 +82,9 @@ class Transactions(Store):
 
     def is_lock_timeout(self, error: BaseException) -> bool:
         return False
+
+    def is_refusal(self, error: BaseException) -> bool:
+        return isinstance(error, DataError | IntegrityError)
 
     def now(self) -> datetime.datetime:
         connection = self.connection

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from django_tasksets import TaskSet, TaskSetResult, UnknownId
+from django_tasksets import TaskSet, TaskSetResult, UnknownId, steering
+from django_tasksets.control import delete_set, revoke_rest
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
+from django_tasksets.pruning import Retention, prune
+from django_tasksets.slicing import slices
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.steering import (
     pause_set,
@@ -20,6 +25,7 @@ from django_tasksets.steering import (
 )
 from django_tasksets.store import get_store
 from django_tasksets.testing import run_subtasks
+from django_tasksets.verifying import discrepancies
 from tests import tasks_steering as tasks
 
 pytestmark = pytest.mark.django_db
@@ -248,3 +254,121 @@ def test_the_sweep_ends_a_resumption_that_was_cut_short() -> None:
     assert sweep(get_store()) == 0
     assert run_subtasks() == 4
     assert result.successful()
+
+
+def test_failures_from_before_a_retry_count_against_the_limit_no_more() -> None:
+    result = flaky_set("bad", "bad", "worse", "good", max_failures=2)
+    run_subtasks()
+    assert members(result) == ["FAILED", "FAILED", "FAILED", "REVOKED"]
+
+    rows = SubtaskRecord.objects.filter(taskset_id=key_of(result))
+    assert retry_subtasks(list(rows.filter(position__gte=2).values_list("id", flat=True))) == 2
+    run_subtasks()
+
+    assert members(result) == ["FAILED", "FAILED", "FAILED", "SUCCESSFUL"]
+    # What fails from now on counts again.
+    retry_failed_set(key_of(result))
+    run_subtasks()
+    assert result.progress().failed == 3
+
+
+class Meanwhile:
+    """Calls a function after every transaction of the store's, as others may do something then."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self._is_inside = False
+
+    def call(self, function: Callable[[], object]) -> None:
+        kind = type(get_store())
+        run = kind.run
+
+        def run_and_call(store: Any, work: Any) -> Any:
+            done = run(store, work)
+            if not self._is_inside:
+                self._is_inside = True
+                function()
+                self._is_inside = False
+            return done
+
+        self._patch.setattr(kind, "run", run_and_call)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    monkeypatch.setattr(steering, "SLICE", 1)
+    monkeypatch.setattr("django_tasksets.slicing.slices.__defaults__", (1,))
+    return Meanwhile(monkeypatch)
+
+
+def test_many_that_are_retried_are_taken_back_at_once(meanwhile: Meanwhile) -> None:
+    result = flaky_set("bad", "bad", "bad")
+    run_subtasks()
+    tasks.mend()
+    failed = list(SubtaskRecord.objects.members().values_list("id", flat=True))
+    meanwhile.call(run_subtasks)
+
+    assert retry_subtasks(failed) == 3
+
+    row = TaskSetRecord.objects.get(id=key_of(result))
+    assert (row.status, row.generation) == (TaskSetStatus.SUCCESSFUL, 2)
+    assert tasks.noted == ["failure", "finish", "success", "finish"]
+
+
+def test_a_revocation_stops_where_the_set_is_retried(meanwhile: Meanwhile) -> None:
+    result = flaky_set("good", "good", "good")
+    TaskSetRecord.objects.update(revoke_requested_at=timezone.now())
+    meanwhile.call(lambda: retry_failed_set(key_of(result)))
+
+    assert revoke_rest(get_store(), key_of(result)) == 1
+
+    assert members(result) == ["READY", "READY", "READY"]
+    run_subtasks()
+    assert result.successful()
+
+
+def test_what_is_being_deleted_is_not_retried(meanwhile: Meanwhile) -> None:
+    result = flaky_set("good", "bad", "bad")
+    run_subtasks()
+    callback = SubtaskRecord.objects.callbacks().get(role=Role.ON_FAILURE)
+    retried: list[int] = []
+
+    def retry() -> None:
+        retried.append(retry_failed_set(key_of(result)))
+        with pytest.raises(UnknownId):
+            rerun_set(key_of(result))
+
+    meanwhile.call(retry)
+    delete_set(key_of(result))
+
+    assert len(retried) > 3
+    assert sum(retried) == 0
+    assert not TaskSetRecord.objects.exists()
+    assert not SubtaskRecord.objects.exists()
+    assert retry_subtasks([callback.id]) == 0
+
+
+def test_pruning_ends_a_deletion_that_was_cut_short() -> None:
+    result, kept = flaky_set("bad"), flaky_set("bad")
+    run_subtasks()
+    TaskSetRecord.objects.filter(id=key_of(result)).update(discarded_at=timezone.now())
+    SubtaskRecord.objects.members().filter(taskset_id=key_of(result)).delete()
+    callbacks = SubtaskRecord.objects.callbacks().filter(taskset_id=key_of(result))
+    SubtaskRecord.objects.filter(id__in=callbacks).update(status=SubtaskStatus.FAILED)
+
+    assert retry_subtasks(list(callbacks.values_list("id", flat=True))) == 0
+    assert list(discrepancies(get_store())) == []
+    assert prune(Retention(successful=None, others=None)).sets == 1
+
+    assert [row.id for row in TaskSetRecord.objects.all()] == [key_of(kept)]
+    assert not SubtaskRecord.objects.filter(taskset_id=key_of(result)).exists()
+
+
+def test_slices_go_by_positions_and_leave_out_what_is_empty() -> None:
+    result = flaky_set(*["good"] * 9)
+    rows = SubtaskRecord.objects.filter(taskset_id=key_of(result))
+    wanted = rows.filter(position__in=(0, 2, 3, 8))
+
+    parts = [sorted(part.values_list("position", flat=True)) for part in slices(wanted, 2)]
+
+    assert parts == [[0], [2, 3], [8]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed, Held, NewSubtask, Outcome, Tally, batches
-from django_tasksets.store.portable import PortableStore
+from django_tasksets.store.portable import MAX_ERRORS, PortableStore
 from tests import flow
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,10 @@ def claim_one(store: PortableStore, **columns: Any) -> Claimed:
 def write(store: PortableStore, *outcomes: Outcome) -> list[uuid.UUID]:
     """Finish outcomes of WORKER; the ids of those that were written."""
     return [o.claimed.id for o in store.run(lambda: store.finish(WORKER, outcomes))]
+
+
+class Undone(Exception):
+    """Rolls back."""
 
 
 def in_memory() -> bool:
@@ -404,8 +409,9 @@ class TestFinish:
         store.flag([alone.id], 1)
         TaskSetRecord.objects.update(revoke_requested_at=timezone.now())
         back = [flow.outcome(one, status, retried=True, hooks=print) for one in (alone, member)]
-        assert set(write(store, *back)) == {alone.id, member.id}
-        assert {(o.status, o.reason, o.retried, o.hooks) for o in back} == {
+        written = store.run(lambda: store.finish(WORKER, back))
+        assert {one.claimed.id for one in written} == {alone.id, member.id}
+        assert {(o.status, o.reason, o.retried, o.hooks) for o in written} == {
             ("REVOKED", "revoked", False, None)
         }
         for one in (alone, member):
@@ -430,6 +436,40 @@ class TestFinish:
         assert (row.status, row.worker_id) == ("WAITING", None)
         assert row.run_after is not None
         assert abs((row.run_after - store.now()).total_seconds() - delay) < 5
+
+    def test_what_was_rolled_back_leaves_the_outcome_as_it_was(self, store: PortableStore) -> None:
+        taskset = flow.make_set(store, 1, paused_at=timezone.now())
+        (claimed,) = flow.claim_members(store, WORKER, taskset)
+        outcome = flow.outcome(claimed, "READY")
+        with pytest.raises(Undone), transaction.atomic():
+            store.finish(WORKER, [outcome])
+            raise Undone
+        TaskSetRecord.objects.update(paused_at=None)
+        write(store, outcome)
+        assert flow.fetch(claimed.id).status == "READY"
+
+    def test_the_history_of_errors_has_an_end(self, store: PortableStore) -> None:
+        (key,) = flow.enqueue(store, 1)
+        line = json.dumps({"message": "x" * (MAX_ERRORS // 3)})
+        lengths = []
+        for number in range(5):
+            (claimed,) = store.claim_ids(WORKER, [key])
+            last = json.dumps({"number": number})
+            write(store, flow.outcome(claimed, "READY", error=last if number == 4 else line))
+            lengths.append(len(flow.fetch(key).get_errors()))
+        # It begins anew with the latest, once it is too long.
+        assert lengths == [1, 2, 3, 1, 2]
+        assert flow.fetch(key).get_errors()[-1] == {"number": 4}
+
+    def test_what_could_not_be_called_is_counted(self, store: PortableStore) -> None:
+        (key,) = flow.enqueue(store, 1)
+        for deferrals in (0, 1):
+            (claimed,) = store.claim_ids(WORKER, [key])
+            assert claimed.deferrals == deferrals
+            write(store, flow.outcome(claimed, "READY", deferred=True))
+        (claimed,) = store.claim_ids(WORKER, [key])
+        write(store, flow.outcome(claimed, "READY"))
+        assert flow.fetch(key).deferrals == 2
 
     def test_a_batch_takes_few_statements(self, store: PortableStore) -> None:
         claimed = store.claim_ids(WORKER, flow.enqueue(store, 100))

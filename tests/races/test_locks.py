@@ -132,13 +132,17 @@ class TestHeldRows:
             wait_for(lambda: flow.statuses_of(ids) == ["REVOKED", "READY", "REVOKED"])
         assert revoking.join() == 3
 
-    def test_a_sweep_leaves_out_what_is_held(self, other_connection: BaseDatabaseWrapper) -> None:
+    @pytest.mark.parametrize("connected", [dedicated, lambda call: Background(call).join()])
+    def test_a_sweep_leaves_out_what_is_held(
+        self, other_connection: BaseDatabaseWrapper, connected: Callable[[Any], Any]
+    ) -> None:
+        """Not on connections alone that wait for locks only so long."""
         store = get_store()
         held, other = flow.make_sets(store, 2, 1)
         SubtaskRecord.objects.update(status="SUCCESSFUL")
         with transaction.atomic(using="other"):
             hold(TaskSetRecord.objects, held.id)
-            assert dedicated(lambda: sweep(store)) == 1
+            assert connected(lambda: sweep(store)) == 1
             assert flow.counts_of(held) == (1, 1, 0, 0, 0)
             assert flow.counts_of(other) == (1, 0, 1, 0, 0)
         assert sweep(store) == 1

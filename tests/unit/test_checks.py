@@ -13,6 +13,7 @@ import pytest
 from django.core.cache.backends.base import BaseCache
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.core.checks.registry import registry
+from django.db import connection
 from django.db.utils import ConnectionHandler
 
 from django_tasksets import checks
@@ -66,6 +67,7 @@ def use_vendor(
     vendor: str,
     options: dict[str, Any],
     answer: tuple[str, str] = ("", ""),
+    collation: str = "utf8mb4_uca1400_ai_ci",
 ) -> None:
     """A stand-in for a connection, so that the rules for MySQL are tested without a server."""
 
@@ -77,10 +79,11 @@ def use_vendor(
             pass
 
         def execute(self, statement: str) -> None:
-            assert statement == "SHOW VARIABLES LIKE 't%isolation'"
+            answers = {"SHOW VARIABLES LIKE 't%isolation'": answer}
+            self.answer = answers.get(statement, (collation,))
 
-        def fetchone(self) -> tuple[str, str]:
-            return answer
+        def fetchone(self) -> tuple[str, ...]:
+            return self.answer
 
     class Handler(dict[str, Any]):
         settings = ("default",)
@@ -404,6 +407,25 @@ def test_e012_asks_a_server_that_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     use_vendor(monkeypatch, "mysql", {"isolation_level": None}, ("tx_isolation", "READ-COMMITTED"))
 
     assert run(databases=["default"]) == []
+
+
+def test_w003_mysql_that_lacks_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_vendor(monkeypatch, "mysql", {}, collation="latin1_swedish_ci")
+
+    assert found(run(databases=["default"])) == [
+        (
+            "tasksets.W003",
+            "The MySQL database 'default' stores text as latin1_swedish_ci, which lacks "
+            "characters.",
+            "Convert it and the tables of tasksets to utf8mb4; else names and errors are refused.",
+        )
+    ]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="asks a server of that kind")
+@pytest.mark.django_db
+def test_w003_is_silent_on_the_real_one() -> None:
+    assert checks.check_database_itself(databases=["default"]) == []
 
 
 def test_w001_sqlite_without_wal(

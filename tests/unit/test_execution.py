@@ -320,13 +320,13 @@ def test_an_unknown_task_is_given_back_until_it_fails(worker: Worker) -> None:
         outcome = prepare(worker, claimed("t.nowhere"))
     assert isinstance(outcome, Outcome)
     assert (outcome.status, outcome.delay, outcome.reason) == ("SCHEDULED", 5, "unknown task")
-    last = prepare(worker, claimed("t.nowhere", claims=TRIES + 1))
+    last = prepare(worker, claimed("t.nowhere", deferrals=TRIES))
     assert isinstance(last, Outcome)
     assert (last.status, last.reason) == ("FAILED", "unknown task")
-    # Claims for retries and after crashes are no tries.
-    earlier = prepare(worker, claimed("t.nowhere", claims=TRIES + 3, retries=2, crashes=1))
+    # Claims of a subtask that came back at no charge, for another worker to begin, are no tries.
+    earlier = prepare(worker, claimed("t.nowhere", claims=TRIES + 3, deferrals=TRIES - 1))
     assert isinstance(earlier, Outcome)
-    assert earlier.status == "SCHEDULED"
+    assert (earlier.status, earlier.deferred) == ("SCHEDULED", True)
 
 
 def test_arguments_that_cannot_be_read_are_a_failure(worker: Worker) -> None:
@@ -357,7 +357,7 @@ def test_one_that_is_revoked_before_it_begins_is_not_called(worker: Worker) -> N
 def test_nothing_is_given_back_for_ever(worker: Worker) -> None:
     error = RuntimeError("ours")
     assert give_back(worker, claimed(), error, reason="x").status == "SCHEDULED"
-    assert give_back(worker, claimed(claims=TRIES + 1), error, reason="x").status == "FAILED"
+    assert give_back(worker, claimed(deferrals=TRIES), error, reason="x").status == "FAILED"
 
 
 def test_what_was_not_called_knows_no_start(worker: Worker) -> None:
