@@ -50,7 +50,7 @@ def sweep(store: Store) -> int:
     _each(store, _marked(store), partial(revoke_rest, store))
     _each(store, _half_paused(store), lambda key: list(hold_back(store, key)))
     _each(store, _half_resumed(store), lambda key: list(let_go(store, key)))
-    _revoke_expired(store)
+    revoke_expired(store)
     _each(store, _abandoned(store), partial(revoke_set, reason="abandoned while open"))
     repairs = _each(store, _miscounted(store), partial(_recount, store))
     repairs += _each(store, _stalled(store), partial(_finish, store))
@@ -115,7 +115,8 @@ def _half_resumed(store: Store) -> list[uuid.UUID]:
     return _ids(_some_running(store).filter(paused_at=None).filter(Exists(waiting)))
 
 
-def _revoke_expired(store: Store) -> None:
+def revoke_expired(store: Store) -> None:
+    """Revoke what has expired before anybody claimed it, in slices of a transaction each."""
     # A callback that is not released may expire; its set's end decides what becomes of it.
     unreleased = ~Q(role=Role.MEMBER) & Q(status=SubtaskStatus.WAITING)
     pending = SubtaskRecord.objects.using(store.alias).pending().exclude(unreleased)

@@ -23,6 +23,7 @@ from django_tasksets.recording import record
 from django_tasksets.statuses import SubtaskStatus
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Outcome, Store
+from django_tasksets.sweeping import revoke_expired
 
 pytestmark = [
     pytest.mark.django_db,
@@ -86,8 +87,16 @@ def fill() -> None:
     taskset = TaskSetRecord.objects.create(total=MANY + left, successful=MANY, remaining=left)
     past, future = "'2001-01-01 00:00:00+00:00'", "'2101-01-01 00:00:00+00:00'"
     kinds = [
-        (MANY, {"status": "'SUCCESSFUL'", "finished_at": past, "worker_id": quoted(WORKER)}),
-        (MANY, {"status": "'SCHEDULED'", "run_after": future}),
+        (
+            MANY,
+            {
+                "status": "'SUCCESSFUL'",
+                "finished_at": past,
+                "worker_id": quoted(WORKER),
+                "expires_at": past,
+            },
+        ),
+        (MANY, {"status": "'SCHEDULED'", "run_after": future, "expires_at": future}),
         (MANY, {"status": "'WAITING'"}),
         (FEW, {"status": "'READY'"}),
         (FEW, {"status": "'SCHEDULED'", "run_after": past}),
@@ -218,6 +227,10 @@ def test_a_rescue_reads_only_running_rows(store: Store) -> None:
 
 def test_looking_for_revoked_ones_reads_only_running_rows(store: Store) -> None:
     check(lambda: store.flagged(WORKER), "tasksets_sub_running")
+
+
+def test_looking_for_what_has_expired_reads_nothing_else(store: Store) -> None:
+    check(lambda: revoke_expired(store), "tasksets_sub_expiring")
 
 
 def test_a_record_reads_only_what_its_worker_holds(store: Store) -> None:

@@ -412,14 +412,11 @@ def test_e012_asks_a_server_that_decides(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_w003_mysql_that_lacks_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     use_vendor(monkeypatch, "mysql", {}, collation="latin1_swedish_ci")
 
-    assert found(run(databases=["default"])) == [
-        (
-            "tasksets.W003",
-            "The MySQL database 'default' stores text as latin1_swedish_ci, which lacks "
-            "characters.",
-            "Convert it and the tables of tasksets to utf8mb4; else names and errors are refused.",
-        )
-    ]
+    message = (
+        "The MySQL database 'default' stores text as latin1_swedish_ci, which lacks characters."
+    )
+    hint = "Convert it and the tables of tasksets to utf8mb4; else names and errors are refused."
+    assert found(run(databases=["default"])) == [("tasksets.W003", message, hint)]
 
 
 @pytest.mark.skipif(connection.vendor != "mysql", reason="asks a server of that kind")
