@@ -314,7 +314,11 @@ def decode(text: str) -> Any:
     gone, the model's DoesNotExist is raised. What else cannot be read raises UnreadableValue.
     """
     try:
-        return json.loads(text) if _MARK not in text else _from_text(text)
+        if _MARK in text:
+            return _from_text(text)
+        # What we have written has no space at its ends, which json.loads() looks for.
+        value, end = (None, -1) if text[:1].isspace() else _scan(text)
+        return value if end == len(text) else json.loads(text)
     except UnreadableValue:
         raise
     except (ValueError, RecursionError) as error:
@@ -340,6 +344,7 @@ def _revived(found: dict[str, Any]) -> Any:
         raise UnreadableValue(f"What is stored as {tag} cannot be read: {reason}") from error
 
 
+_scan = json.JSONDecoder().raw_decode
 _from_text = json.JSONDecoder(object_hook=_revived).decode
 
 

@@ -16,11 +16,20 @@ _SPELLING = re.compile(
 
 def new_id() -> uuid.UUID:
     """A UUID that sorts by its time of making, to the millisecond (RFC 9562, section 5.7)."""
+    return uuid.UUID(int=_number())
+
+
+def new_hex() -> str:
+    """The 32 digits of a new_id(), in half the time."""
+    return f"{_number():032x}"
+
+
+def _number() -> int:
     random = int.from_bytes(os.urandom(10), "big")
     milliseconds = time.time_ns() // 1_000_000
     head = (milliseconds << 16) | 0x7000 | (random >> 68)
     tail = (0b10 << 62) | (random & 0x3FFF_FFFF_FFFF_FFFF)
-    return uuid.UUID(int=(head << 64) | tail)
+    return (head << 64) | tail
 
 
 def gen_unique_id() -> str:

@@ -17,7 +17,7 @@ from .calls import Call, Options, Seconds
 from .checking import CHECKS, is_number
 from .conf import current
 from .exceptions import InvalidCall, InvalidId, InvalidOption, NotStorable, UnknownTask
-from .ids import new_id, parse_id
+from .ids import new_hex, parse_id
 from .options import refuse_unknown
 from .statuses import Role, SubtaskStatus, callback_position
 from .store.contract import NewSubtask, Store
@@ -45,6 +45,10 @@ SHAPE_WORDS: Final = {
     "kwargs": "a dict",
     "options": "a dict",
 }
+# As rows have them: an enumeration takes its time to say what its members are.
+MEMBER: Final = Role.MEMBER.value
+READY: Final = SubtaskStatus.READY.value
+SCHEDULED: Final = SubtaskStatus.SCHEDULED.value
 # How much of a wrong value is shown, in characters.
 SHOWN: Final = 200
 
@@ -135,9 +139,9 @@ class Packer:
         run_after = self._run_after(plan)
         is_later = run_after is not None and run_after > self._clock
         return NewSubtask(
-            id=plan.task_id or new_id().hex,
+            id=plan.task_id or new_hex(),
             taskset_id=self._taskset_id,
-            role=Role.MEMBER.value,
+            role=MEMBER,
             position=position,
             generation=1,
             weight=plan.weight,
@@ -151,7 +155,7 @@ class Packer:
             claim_order=self._claim_order + (position or 0) * CLAIM_STEP,
             run_after=run_after,
             expires_at=self._moment(plan.expires),
-            status=SubtaskStatus.SCHEDULED.value if is_later else SubtaskStatus.READY.value,
+            status=SCHEDULED if is_later else READY,
             enqueued_at=self.now,
         )
 
@@ -246,6 +250,8 @@ def check_call(call: Any, where: str) -> None:
             f"{where}: a subtask has the keys task, args, kwargs and options; "
             f"missing: {missing or 'none'}, not known: {extra or 'none'}"
         )
+    if all(map(isinstance, map(call.get, SHAPES), SHAPES.values())):
+        return
     for key, shape in SHAPES.items():
         if not isinstance(call[key], shape):
             raise InvalidCall(f"{where}: {key}={_shown(call[key])} is not {SHAPE_WORDS[key]}")

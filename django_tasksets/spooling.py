@@ -14,6 +14,7 @@ from .store.contract import NewSubtask
 ROWS_IN_MEMORY: Final = 12_000
 # Of arguments: as many rows as fit into it are kept if they are large.
 BYTES_IN_MEMORY: Final = 16_000_000
+READY: Final = SubtaskStatus.READY.value
 
 
 class Spool:
@@ -42,7 +43,7 @@ class Spool:
         self._rows.append(row)
         self._length += 1
         self._bytes += len(row.args) + len(row.kwargs)
-        if row.status == SubtaskStatus.READY:
+        if row.status == READY:
             self.queues.add(row.queue_name)
         if len(self._rows) >= ROWS_IN_MEMORY or self._bytes >= BYTES_IN_MEMORY:
             self._spill()

@@ -74,20 +74,20 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
     ) -> None:
         if isinstance(task, Mapping):
             call = dict(task)
-        else:
-            name, defaults = _named(task)
-            call = {
-                "task": name,
-                "args": _several(args, name),
-                "kwargs": {**_named_ones(kwargs, "kwargs", name), **ex},
-                "options": {**defaults, **_named_ones(options, "options", name)},
-            }
-        check_call(call, "subtask")
+            check_call(call, "subtask")
+            super().__init__(
+                task=call["task"],
+                args=tuple(call["args"]),
+                kwargs=dict(call["kwargs"]),
+                options=dict(call["options"]),
+            )
+            return
+        name, defaults = _named(task)
         super().__init__(
-            task=call["task"],
-            args=tuple(call["args"]),
-            kwargs=dict(call["kwargs"]),
-            options=dict(call["options"]),
+            task=name,
+            args=_several(args, name),
+            kwargs={**_named_ones(kwargs, "kwargs", name), **ex},
+            options={**defaults, **_named_ones(options, "options", name)},
         )
 
     def __repr__(self) -> str:
@@ -176,6 +176,8 @@ def maybe_subtask(value: Any) -> Any:
 
 def _several(args: Any, where: str) -> tuple[Any, ...]:
     """Positional arguments as they may be given: any iterable, but a text is one of them."""
+    if type(args) is tuple:
+        return args
     if args is None:
         return ()
     if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):

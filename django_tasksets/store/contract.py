@@ -249,6 +249,11 @@ class Store(abc.ABC):
     def now(self) -> datetime.datetime:
         """The database's time; every comparison with a stored time uses it."""
 
+    @abc.abstractmethod
+    def pace(self) -> None:
+        """Make way, between two executions, for a thread of this process in whose interest it is
+        that it gets on. Returns soon."""
+
     # Enqueue
 
     @abc.abstractmethod

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from ..statuses import SubtaskStatus
@@ -21,6 +23,8 @@ from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TAS
 
 T = TypeVar("T")
 
+# How long a thread that executes makes way, in seconds.
+PACE: Final = 0.05
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -30,18 +34,22 @@ INSERT: Final = (
 )
 # Batches go in and out as one JSON text each. Row by row, sqlite3 would let go of the interpreter
 # at each row, and wait to get it back from the threads that execute while it holds the write lock.
+# Rows that a transaction has found it finds again by their numbers in the file.
 CANDIDATES: Final = f"""
-    SELECT json_group_array(json_array({CLAIMED_COLUMNS})) FROM (
-        SELECT {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
+    SELECT json_group_array(json_array(rowid, {CLAIMED_COLUMNS})) FROM (
+        SELECT rowid, {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
         ORDER BY priority DESC, claim_order LIMIT %s)"""
 CLAIM: Final = f"""
     UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s, claims = claims + 1, claimed_at = %s
-    WHERE id IN (SELECT value FROM json_each(%s))"""
+    WHERE rowid IN (SELECT value FROM json_each(%s))"""
 NEXT_QUEUE: Final = (
     f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY' AND queue_name > %s"
 )
-PRIORITY: Final = Claimed._fields.index("priority")
-CLAIM_ORDER: Final = Claimed._fields.index("claim_order")
+# Places in a Claimed; a row that was read begins with its number in the file.
+ID, CLAIMS, TASKSET_ID, PRIORITY, CLAIM_ORDER, ENQUEUED_AT, EXPIRES_AT = map(
+    Claimed._fields.index,
+    ("id", "claims", "taskset_id", "priority", "claim_order", "enqueued_at", "expires_at"),
+)
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
     UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = CASE
@@ -53,14 +61,14 @@ WRITE: Final = f"""
         kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s,
         deferrals = deferrals + %s
     WHERE id = %s"""
-HELD: Final = f"""
-    SELECT json_group_array(json_array(id, claims)) FROM {SUBTASK}
-    WHERE id IN (SELECT value FROM json_each(%s)) AND status = 'RUNNING' AND worker_id = %s"""
+# The plus keeps the batch in charge: each of it is to find its row by the id.
 SUCCEED: Final = f"""
     UPDATE {SUBTASK} SET status = 'SUCCESSFUL', reason = '', finished_at = %s,
-        return_value = json_extract(outcome.value, '$[1]'), attempts = attempts + 1,
-        started_at = coalesce(started_at, json_extract(outcome.value, '$[2]'))
-    FROM json_each(%s) outcome WHERE {SUBTASK}.id = json_extract(outcome.value, '$[0]')"""
+        return_value = outcome.value ->> 2, attempts = attempts + 1,
+        started_at = coalesce(started_at, outcome.value ->> 3)
+    FROM json_each(%s) outcome
+    WHERE {SUBTASK}.id = outcome.value ->> 0 AND claims = outcome.value ->> 1
+        AND +status = 'RUNNING' AND +worker_id = %s"""
 COUNT: Final = f"""
     UPDATE {TASKSET} SET remaining = remaining - %s, successful = successful + %s,
         failed = failed + %s, revoked = revoked + %s, started_at = coalesce(started_at, %s)
@@ -74,6 +82,11 @@ class SQLiteStore(PortableStore):
     claims_at_once = 2000
     records_at_once = 1000
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._writing = threading.Lock()
+        """Held by the thread that has the write lock, if it is one of ours."""
+
     def reconnect(self) -> None:
         super().reconnect()
         with self.connection.cursor() as cursor:
@@ -86,17 +99,25 @@ class SQLiteStore(PortableStore):
     # Transactions
 
     def run(self, work: Callable[[], T]) -> T:
-        connection = self.connection
-        mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
-        if str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE"):
-            return super().run(work)
+        mode = self.connection.settings_dict["OPTIONS"].get("transaction_mode")
+        begins_locked = str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE")
+        # Inside another transaction this thread may have it already.
+        writing = nullcontext() if self.is_nested else self._writing
 
         def locked_work() -> T:
-            with connection.cursor() as cursor:
-                cursor.execute(TAKE_WRITE_LOCK)
-            return work()
+            if not begins_locked:
+                with self.connection.cursor() as cursor:
+                    cursor.execute(TAKE_WRITE_LOCK)
+            with writing:
+                return work()
 
         return super().run(locked_work)
+
+    def pace(self) -> None:
+        # A statement lets go of the interpreter, and threads that execute would keep it for a
+        # while: in which this process can write no more, and others cannot begin to.
+        if self._writing.locked() and self._writing.acquire(timeout=PACE):
+            self._writing.release()
 
     def now(self) -> datetime.datetime:
         # The file is on this machine, and so is its clock.
@@ -148,7 +169,7 @@ class SQLiteStore(PortableStore):
                 cursor.execute(CANDIDATES, [name, limit])
                 rows += json.loads(cursor.fetchone()[0])
             if len(queues) > 1:
-                rows.sort(key=lambda row: (-row[PRIORITY], row[CLAIM_ORDER]))
+                rows.sort(key=lambda row: (-row[1 + PRIORITY], row[1 + CLAIM_ORDER]))
                 del rows[limit:]
             ids = json.dumps([row[0] for row in rows])
             cursor.execute(CLAIM, [worker_id.hex, _text(self.now()), ids])
@@ -157,34 +178,36 @@ class SQLiteStore(PortableStore):
     # Record
 
     def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        if all(outcome.status == SubtaskStatus.SUCCESSFUL for outcome in outcomes):
-            held = self._held_successes(worker_id, outcomes)
-        else:
-            held = self.held(worker_id, outcomes)
+        if all(_is_plain(outcome) for outcome in outcomes):
+            try:
+                with transaction.atomic(using=self.alias):
+                    return self._succeed(worker_id, outcomes)
+            except _SomeDiffer:
+                pass
+        held = self.held(worker_id, outcomes)
         now = self.now()
-        clock = time.monotonic()
-        good: list[tuple[str, str | None, str]] = []
-        others: list[list[Any]] = []
-        for outcome in held:
-            if outcome.status != SubtaskStatus.SUCCESSFUL or outcome.started is None:
-                others.append(_written(outcome, now))
-                continue
-            # To the millisecond, for then many have begun at the same one.
-            age = datetime.timedelta(milliseconds=round((clock - outcome.started) * 1000))
-            good.append((outcome.claimed.id.hex, outcome.return_value, _text(now - age)))
+        self._succeed(worker_id, [outcome for outcome in held if _is_plain(outcome)])
+        others = [_written(outcome, now) for outcome in held if not _is_plain(outcome)]
         with self.connection.cursor() as cursor:
-            if good:
-                cursor.execute(SUCCEED, [_text(now), json.dumps(good)])
             cursor.executemany(WRITE, others)
         return held
 
-    def _held_successes(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """As held(), for outcomes of which none gives a subtask back."""
-        by_key = {outcome.claimed.id.hex: outcome for outcome in outcomes}
+    def _succeed(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Write successes; raises _SomeDiffer if some have another fence. Which, it is not told."""
+        if not outcomes:
+            return []
+        now, clock = self.now(), time.monotonic()
+        batch = []
+        for outcome in outcomes:
+            claimed = outcome.claimed
+            # To the millisecond, for then many have begun at the same one.
+            age = datetime.timedelta(milliseconds=round((clock - (outcome.started or 0)) * 1000))
+            batch.append((claimed.id.hex, claimed.claims, outcome.return_value, _text(now - age)))
         with self.connection.cursor() as cursor:
-            cursor.execute(HELD, [json.dumps(list(by_key)), worker_id.hex])
-            held = json.loads(cursor.fetchone()[0])
-        return [by_key[key] for key, claims in held if by_key[key].claimed.claims == claims]
+            cursor.execute(SUCCEED, [_text(now), json.dumps(batch), worker_id.hex])
+            if cursor.rowcount != len(outcomes):
+                raise _SomeDiffer
+        return list(outcomes)
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         states: list[SetState] = []
@@ -205,6 +228,15 @@ class SQLiteStore(PortableStore):
 
     def listen(self) -> Listener:
         return FileListener(self.connection)
+
+
+class _SomeDiffer(Exception):
+    """Rolls back a batch that was thought to be whole."""
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    """It is a success, as most are."""
+    return outcome.status == SubtaskStatus.SUCCESSFUL and outcome.started is not None
 
 
 @lru_cache(maxsize=256)
@@ -258,17 +290,19 @@ def _adapted(row: NewSubtask) -> tuple[Any, ...]:
 
 
 def _claimed(row: Sequence[Any]) -> Claimed:
-    key, claims, task_name, args, kwargs, options, links, taskset_id, *others = row
-    *others, enqueued_at, expires_at = others
-    taskset = None if taskset_id is None else _uuid(taskset_id)
-    head = (uuid.UUID(hex=key), claims + 1, task_name, args, kwargs, options, links, taskset)
-    return Claimed._make((*head, *others, _moment(enqueued_at), _moment(expires_at)))
+    values = list(row[1:])
+    values[ID] = uuid.UUID(hex=values[ID])
+    values[CLAIMS] += 1
+    values[TASKSET_ID] = _uuid(values[TASKSET_ID])
+    values[ENQUEUED_AT] = _moment(values[ENQUEUED_AT])
+    values[EXPIRES_AT] = _moment(values[EXPIRES_AT])
+    return Claimed._make(values)
 
 
 @lru_cache(maxsize=256)
-def _uuid(text: str) -> uuid.UUID:
+def _uuid(text: str | None) -> uuid.UUID | None:
     """The id of a set: the same for many subtasks."""
-    return uuid.UUID(hex=text)
+    return None if text is None else uuid.UUID(hex=text)
 
 
 def _state(row: Sequence[Any]) -> SetState:

@@ -86,6 +86,9 @@ class Transactions(Store):
     def is_refusal(self, error: BaseException) -> bool:
         return isinstance(error, DataError | IntegrityError)
 
+    def pace(self) -> None:
+        """Nothing is to be gained where writers do not wait for each other."""
+
     def now(self) -> datetime.datetime:
         connection = self.connection
         compiler = connection.ops.compiler("SQLCompiler")(Query(None), connection, self.alias)

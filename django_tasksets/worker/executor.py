@@ -96,6 +96,7 @@ class Executors:
         last = 0.0
         while True:
             job = self._inbox.get()
+            self._worker.store.pace()
             if time.monotonic() - last > IDLE:
                 clean_up()
             # What tasks set in context variables (languages, time zones) ends with them.

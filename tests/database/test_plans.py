@@ -189,6 +189,8 @@ def explain_sqlite(
     execute(f"EXPLAIN QUERY PLAN {sql}", params, False, context)
     for *_, step in context["cursor"].fetchall():
         # A SCAN of a partial index reads the rows that are in it, and no others.
+        # By its number in the file is as good as by its id.
+        step = step.replace("INTEGER PRIMARY KEY", f"INDEX {BY_ID['sqlite']}")
         if match := re.match(rf"(SCAN|SEARCH) {TABLE}\b(?:.* INDEX (\S+))?", step):
             whole = match[1] == "SCAN" and match[2] in (None, BY_ID["sqlite"])
             yield Reading(None if whole else match[2], 0)
