@@ -21,7 +21,7 @@ from .calls import Failure, RetryPlan, Seconds
 from .conf import current
 from .context import Request
 from .exceptions import UnknownId, UnknownTask
-from .failures import describe, error_line
+from .failures import describe, error_line, fingerprint
 from .models import SubtaskRecord
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
@@ -31,6 +31,7 @@ logger = logging.getLogger("django_tasksets")
 
 EXPIRED: Final = "expired"
 REVOKED: Final = "revoked"
+TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
 # A subtask that cannot be called here and now is given back this often.
 TRIES: Final = 10
 # How long it waits then, if it is not for a task that workers with newer code may know.
@@ -240,6 +241,17 @@ def failed(
         outcome.error_message = failure.message
         outcome.reason = reason or f"{failure.exception_class}: {failure.message}"[:200]
     return outcome
+
+
+def out_of_time(worker: Worker, claimed: Claimed, message: str, trace: str = "") -> Outcome:
+    """The failure of one that took longer than its time limit."""
+    failure = Failure(
+        exception_class=TIME_LIMIT_EXCEEDED,
+        message=message,
+        traceback=trace,
+        fingerprint=fingerprint(TIME_LIMIT_EXCEEDED, claimed.task_name),
+    )
+    return failed(worker, claimed, failure, reason="time limit exceeded")
 
 
 def _retried(worker: Worker, execution: Execution, attempt: Attempt) -> Outcome:

@@ -6,7 +6,7 @@ import datetime
 import logging
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from django.db.models import Exists, OuterRef
 
@@ -16,7 +16,7 @@ from .calls import Failure
 from .conf import current
 from .control import revoke_rest
 from .execution import Worker as Executor
-from .execution import failed
+from .execution import failed, out_of_time
 from .models import SubtaskRecord, WorkerRecord
 from .recording import Recorded, record
 from .statuses import SubtaskStatus
@@ -31,6 +31,7 @@ logger = logging.getLogger("django_tasksets")
 
 CHUNK = 200
 CRASHED = "crashed"
+OVERDUE = "It took longer than its time limit, and its process had to be killed"
 
 
 # Heartbeats
@@ -86,24 +87,28 @@ def mark_silent_lost(store: Store) -> int:
 # Rescue
 
 
-def rescue(store: Store, crashed: Sequence[uuid.UUID] = (), cause: str = "") -> int:
+def rescue(
+    store: Store,
+    crashed: Collection[uuid.UUID] = (),
+    overdue: Collection[uuid.UUID] = (),
+    cause: str = "",
+) -> int:
     """Give back all RUNNING subtasks that have no live worker; how many.
 
     Those in `crashed` were executing when their process died, and are suspects from then on, which
     workers execute alone. One that was alone has used up one of its MAX_CRASHES; with none left it
-    is FAILED. The others go back at no charge. Each is recorded like any other outcome, under the
+    is FAILED, and so is what was `overdue`. The others go back at no charge. Each is recorded like any other outcome, under the
     fence that the rescue found.
     """
     rescued = 0
-    suspects = set(crashed)
-    alone = len(suspects) == 1
     for worker_id, claimed in _orphans(store):
-        outcomes = [
-            _crashed(store, worker_id, one, cause, alone=alone)
-            if one.id in suspects
-            else Outcome(one, SubtaskStatus.READY)
-            for one in claimed
-        ]
+        worker = Executor(store=store, id=worker_id)
+        outcomes = [Outcome(one, SubtaskStatus.READY) for one in claimed]
+        for place, one in enumerate(claimed):
+            if one.id in crashed:
+                outcomes[place] = _crashed(worker, one, cause, alone=len(crashed) == 1)
+            elif one.id in overdue:
+                outcomes[place] = out_of_time(worker, one, OVERDUE)
         recorded = record(store, worker_id, outcomes)
         rescued += len(recorded.written)
         _follow_up(store, recorded)
@@ -127,15 +132,13 @@ def _orphans(store: Store) -> Iterator[tuple[uuid.UUID, list[Claimed]]]:
             chunk = list(rows.filter(id__gt=chunk[-1][0])[:CHUNK])
 
 
-def _crashed(
-    store: Store, worker_id: uuid.UUID, claimed: Claimed, cause: str, *, alone: bool
-) -> Outcome:
+def _crashed(worker: Executor, claimed: Claimed, cause: str, *, alone: bool) -> Outcome:
     # Workers execute alone what has crashed before.
     counts = alone or claimed.crashes > 0
     if not counts or claimed.crashes + 1 < current().MAX_CRASHES:
         return Outcome(claimed, SubtaskStatus.READY, crashed=True, reason=cause)
     failure = Failure(exception_class="WorkerCrashed", message=cause, fingerprint=CRASHED)
-    outcome = failed(Executor(store=store, id=worker_id), claimed, failure, reason=cause)
+    outcome = failed(worker, claimed, failure, reason=cause)
     outcome.crashed = True
     return outcome
 

@@ -19,8 +19,9 @@ MOMENT: Final = struct.Struct("d")
 HEADER_SIZE: Final = 2 * MOMENT.size
 # After the places: how many processes have died, and of how many what they held is given back.
 DEATHS: Final = struct.Struct("Q")
-ID_SIZE: Final = 16
-NOTHING: Final = bytes(ID_SIZE)
+# What a slot executes, and the time.monotonic() at which its time is up; 0 if it never is.
+SLOT: Final = struct.Struct("16sd")
+NOTHING: Final = bytes(16)
 
 
 class Board:
@@ -32,7 +33,7 @@ class Board:
     def __init__(self, *, places: int, slots: int) -> None:
         self.places = places
         self._slots = slots
-        self._size = HEADER_SIZE + slots * ID_SIZE
+        self._size = HEADER_SIZE + slots * SLOT.size
         self._deaths = places * self._size
         self._memory = mmap.mmap(-1, self._deaths + 2 * DEATHS.size)
         self.bells = [LocalBell() for _ in range(places)]
@@ -64,24 +65,30 @@ class Board:
         """Whether the place's process has ended in order."""
         return bool(self._memory[place * self._size + MOMENT.size])
 
-    def begin(self, place: int, slot: int, subtask_id: uuid.UUID) -> None:
-        """Note that the slot executes a subtask."""
-        start = place * self._size + HEADER_SIZE + slot * ID_SIZE
-        self._memory[start : start + ID_SIZE] = subtask_id.bytes
+    def begin(self, place: int, slot: int, subtask_id: uuid.UUID, until: float = 0.0) -> None:
+        """Note that the slot executes a subtask, and at which time.monotonic() its time is up."""
+        SLOT.pack_into(self._memory, self._slot(place, slot), subtask_id.bytes, until)
 
     def end(self, place: int, slot: int) -> None:
         """Note that the slot executes nothing."""
-        start = place * self._size + HEADER_SIZE + slot * ID_SIZE
-        self._memory[start : start + ID_SIZE] = NOTHING
+        SLOT.pack_into(self._memory, self._slot(place, slot), NOTHING, 0.0)
 
     def executing(self, place: int) -> list[uuid.UUID]:
         """What the place's process executes, or was executing when it died."""
-        start = place * self._size + HEADER_SIZE
-        ids = (
-            self._memory[offset : offset + ID_SIZE]
-            for offset in range(start, start + self._slots * ID_SIZE, ID_SIZE)
-        )
-        return [uuid.UUID(bytes=key) for key in ids if key != NOTHING]
+        return [uuid.UUID(bytes=key) for key, _ in self._executing(place)]
+
+    def overdue(self, place: int, moment: float) -> list[uuid.UUID]:
+        """That of it whose time was up at `moment`."""
+        found = self._executing(place)
+        return [uuid.UUID(bytes=key) for key, until in found if until and until < moment]
+
+    def _executing(self, place: int) -> list[tuple[bytes, float]]:
+        start, end = self._slot(place, 0), self._slot(place, self._slots)
+        slots = SLOT.iter_unpack(self._memory[start:end])
+        return [(key, until) for key, until in slots if key != NOTHING]
+
+    def _slot(self, place: int, slot: int) -> int:
+        return place * self._size + HEADER_SIZE + slot * SLOT.size
 
     def rest(self, place: int, *, rests: bool) -> None:
         """Note whether the process is known to hold nothing; at its start it is not."""

@@ -20,7 +20,7 @@ from ..statuses import SubtaskStatus
 from ..store.contract import Claimed, Outcome
 from .board import Board
 from .connections import clean_up
-from .limits import Threads
+from .limits import Running, Threads
 from .load import Load
 from .loop import Loop
 from .options import WorkerOptions
@@ -47,7 +47,7 @@ class Executors:
         self._pid = os.getpid()
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
-        self.calls = Threads(options.threads)
+        self.calls = Threads(options.threads, self._note_limit)
         self.loop = Loop(worker, load, board, place, options, self.outbox.put)
         self.threads = [
             threading.Thread(target=self._run, args=(slot,), name=f"executor-{slot}", daemon=True)
@@ -152,6 +152,10 @@ class Executors:
             return self._result(claimed, slot)
         finally:
             self._load.is_alone_no_more()
+
+    def _note_limit(self, slot: int, running: Running) -> None:
+        """Should this process be kept from looking, the supervisor will."""
+        self._board.begin(self._place, slot, running.claimed.id, running.until)
 
     def _result(self, claimed: Claimed, slot: int) -> Outcome | Recorded:
         self._board.begin(self._place, slot, claimed.id)

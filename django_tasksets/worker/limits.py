@@ -6,18 +6,15 @@ import ctypes
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Final
 
 from ..attempts import Attempt, invoke, raised
-from ..calls import Failure, Seconds
+from ..calls import Seconds
 from ..exceptions import SoftTimeLimitExceeded
-from ..execution import Execution, Worker, failed
-from ..failures import fingerprint
+from ..execution import Execution, Worker, out_of_time
 from ..store.contract import Claimed, Outcome
-
-TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
 
 
 @dataclass(slots=True)
@@ -31,6 +28,11 @@ class Running:
     thread: int = 0
     was_told: bool = False
     """SoftTimeLimitExceeded has been raised in it."""
+
+    @property
+    def until(self) -> float:
+        """The time.monotonic() at which its time is up; 0 if it never is."""
+        return 0.0 if self.hard is None else self.started + self.hard
 
     def is_over(self, limit: Seconds | None, now: float) -> bool:
         """Whether it takes longer than that."""
@@ -60,7 +62,9 @@ class Limits:
 class Threads:
     """What the executor threads execute right now."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, begin: Callable[[int, Running], None]) -> None:
+        self._begin = begin
+        """Told of what a slot executes that has a time limit."""
         self._limits = Limits()
         self._running: list[Running | None] = [None] * threads
         self._lock = threading.Lock()
@@ -69,6 +73,8 @@ class Threads:
         """Call the task in this thread, within its limits."""
         running = self._limits.running(prepared, started)
         running.thread = threading.get_ident()
+        if running.hard is not None:
+            self._begin(slot, running)
         if running.soft is None:
             self._running[slot] = running
             attempt = _invoke(prepared)
@@ -141,13 +147,9 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
 def overtime(worker: Worker, running: Running, trace: str = "") -> Outcome:
     """The outcome of an execution that took longer than its time limit."""
     frame = sys._current_frames().get(running.thread) if running.thread else None
-    failure = Failure(
-        exception_class=TIME_LIMIT_EXCEEDED,
-        message=f"It took longer than its time limit of {running.hard:g} s",
-        # Where it was, when time was up.
-        traceback=trace if frame is None else "".join(traceback.format_stack(frame)),
-        fingerprint=fingerprint(TIME_LIMIT_EXCEEDED, running.claimed.task_name),
-    )
-    outcome = failed(worker, running.claimed, failure, reason="time limit exceeded")
+    # Where it was, when time was up.
+    trace = trace if frame is None else "".join(traceback.format_stack(frame))
+    message = f"It took longer than its time limit of {running.hard:g} s"
+    outcome = out_of_time(worker, running.claimed, message, trace)
     outcome.started = running.started
     return outcome

@@ -221,7 +221,7 @@ class Loop:
 
     async def _await(self, awaited: Awaited, slot: int) -> None:
         claimed = awaited.prepared.claimed
-        self._board.begin(self._place, self._first + slot, claimed.id)
+        self._board.begin(self._place, self._first + slot, claimed.id, awaited.running.until)
         try:
             outcome = await self._outcome(awaited)
         except BaseException as error:

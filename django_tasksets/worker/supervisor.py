@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -37,6 +37,8 @@ FIRST_DELAY: Final[Seconds] = 0.1
 LAST_DELAY: Final[Seconds] = 10.0
 # How much longer than the grace period a child may take to give its subtasks back.
 LAST_WORDS: Final[Seconds] = 4.0
+# How long after a time limit a process may still be ending by itself what is over it.
+MERCY: Final[Seconds] = 6.0
 # Deaths that a new heart is told of, in case that its predecessor had not got to them.
 REMEMBERED: Final = 100
 
@@ -50,6 +52,8 @@ class Child:
     worker_id: uuid.UUID
     was_killed: bool = False
     """By us, because it took too long to end."""
+    overdue: list[uuid.UUID] = field(default_factory=list)
+    """What was over its time limit when we killed it for that."""
 
 
 class Restarts:
@@ -111,6 +115,7 @@ class Supervisor:
             self._bury_workers()
             self._bury_heart()
             self._kill_late()
+            self._kill_overdue()
             if self._reloader is not None and not self._obeyed and self._reloader.is_to_reload():
                 self._stop_workers()
         self._stop_heart()
@@ -195,6 +200,7 @@ class Supervisor:
             "number": self._died,
             "lost": child.worker_id.hex,
             "crashed": [key.hex for key in executing],
+            "overdue": [key.hex for key in child.overdue],
             "cause": f"the worker process {cause}",
         }
         self._deaths.append(death)
@@ -205,6 +211,17 @@ class Supervisor:
             for child in self._workers.values():
                 logger.error("worker process killed pid=%s", child.process.pid)
                 child.was_killed = True
+                child.process.kill()
+
+    def _kill_overdue(self) -> None:
+        """End processes that do not end what is over its time limit: they are stopped, or a task
+        keeps their interpreter to itself."""
+        moment = time.monotonic() - MERCY
+        for place, child in self._workers.items():
+            overdue = [] if child.was_killed else self._board.overdue(place, moment)
+            if overdue:
+                logger.error("worker process killed, hangs pid=%s", child.process.pid)
+                child.was_killed, child.overdue = True, overdue
                 child.process.kill()
 
     # The heart

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any, Final
 
 from django.db import connections
@@ -51,7 +50,8 @@ class Rescuer(Bookkeeper):
         while self._unburied:
             report = self._unburied[0]
             mark_lost(self.store, [uuid.UUID(report["lost"])])
-            self._rescue([uuid.UUID(key) for key in report["crashed"]], report["cause"])
+            keys = {name: [*map(uuid.UUID, report[name])] for name in ("crashed", "overdue")}
+            self._rescue(**keys, cause=report["cause"])
             self._board.bury(report["number"])
             self._board.ring_all()
             del self._unburied[0]
@@ -78,10 +78,10 @@ class Rescuer(Bookkeeper):
         except queue.Empty:
             pass
 
-    def _rescue(self, crashed: Sequence[uuid.UUID] = (), cause: str = "") -> None:
+    def _rescue(self, **found: Any) -> None:
         """Rescue all that there is, a chunk at a time."""
         for _ in range(CHUNKS):
-            if not rescue(self.store, crashed, cause):
+            if not rescue(self.store, **found):
                 return
             self._board.ring_all()
             if self.store.can_notify():

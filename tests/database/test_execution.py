@@ -420,7 +420,7 @@ def test_the_soft_limit_is_raised_in_the_task_and_never_after_it(worker: Worker)
             pass
         return "done"
 
-    threads, statuses = Threads(1), set()
+    threads, statuses = Threads(1, lambda *_: None), set()
     stop = threading.Event()
 
     def nag() -> None:

@@ -43,6 +43,18 @@ def test_a_place_says_who_executes_what() -> None:
     assert board.executing(1) == []
 
 
+def test_a_place_says_what_is_over_its_time() -> None:
+    board = Board(places=2, slots=3)
+    one, two, three = new_id(), new_id(), new_id()
+    board.begin(1, 0, one)
+    board.begin(1, 1, two, until=10)
+    board.begin(1, 2, three, until=20)
+    assert [board.overdue(1, moment) for moment in (9, 11, 21)] == [[], [two], [two, three]]
+    assert board.overdue(0, 21) == []
+    board.end(1, 1)
+    assert board.overdue(1, 11) == []
+
+
 def test_a_place_says_whether_its_worker_is_known_to_live() -> None:
     board = Board(places=2, slots=1)
     now = time.monotonic()

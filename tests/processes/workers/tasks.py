@@ -7,6 +7,7 @@ import contextvars
 import ctypes
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -270,6 +271,12 @@ async def asoft() -> None:
 def hard() -> None:
     note("hard", os.getpid())
     time.sleep(LIMIT)
+
+
+@task(time_limit=0.5)
+def hog() -> None:
+    note("hog", os.getpid())
+    re.match(r"(x+)+$", "x" * 60 + "y")  # Keeps the interpreter to itself for years.
 
 
 @task(time_limit=0.5)

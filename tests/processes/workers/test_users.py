@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
 
-from django_tasksets import TaskSet
+from django_tasksets import AsyncResult, TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from tests import services
 from tests.processes.workers import tasks
@@ -85,6 +86,31 @@ def test_a_time_limit_ends_what_does_not_end_itself(start: Start) -> None:
     assert_nothing_is_left(worker)
 
 
+@pytest.mark.parametrize("how", ["hogged", "stopped"])
+def test_a_time_limit_ends_what_keeps_its_process_from_looking(
+    start: Start, ledger: Ledger, how: str
+) -> None:
+    """The supervisor does: nobody else in the process gets to do anything."""
+    overdue: AsyncResult[Any]
+    if how == "hogged":
+        overdue = tasks.hog.delay()
+    else:
+        overdue = tasks.hold.apply_async(("stopped",), time_limit=3)
+    worker = start("--processes", "1", "--threads", "2")
+    (pid,) = worker.wait_for_processes()
+    others = [tasks.write.delay("other") for _ in range(5)]
+    if how == "stopped":
+        ledger.wait_for("begin", "stopped")
+        worker.signal(signal.SIGSTOP, pid)
+    wait_until(overdue.ready, "its end")
+    failed = row(overdue)
+    assert (failed.status, failed.reason) == ("FAILED", "time limit exceeded")
+    assert (failed.get_errors()[0]["exception_class"], failed.crashes) == ("TimeLimitExceeded", 0)
+    wait_until(lambda: all(one.successful() for one in others), "the others")
+    assert worker.wait_for_processes() != {pid}
+    assert_nothing_is_left(worker)
+
+
 @pytest.mark.parametrize(
     ("how", "cause"),
     # The second as if it had ended in order.
@@ -112,7 +138,7 @@ def test_what_kills_its_process_fails_and_takes_nothing_with_it(
 
 def test_an_unknown_task_waits_for_a_worker_that_knows_it(start: Start) -> None:
     result, never = tasks.newcomer.delay(), tasks.stamp.delay()
-    SubtaskRecord.objects.filter(id=never.id).update(task_name="tests.nowhere.known", claims=9)
+    SubtaskRecord.objects.filter(id=never.id).update(task_name="tests.nowhere.known", deferrals=9)
     settings = {"UNKNOWN_TASK_WAIT": 5}
     ignorant = start("--processes", "1", settings=settings, **{tasks.FORGET: "1"})
     wait_until(lambda: "unknown task" in ignorant.log, "its ignorance")
@@ -120,7 +146,7 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(start: Start) -> None:
     assert result.get(timeout=LIMIT) == "welcome"
     wait_until(never.ready, "nobody to know it")
     assert (never.status, row(never).reason) == ("FAILED", "unknown task")
-    assert row(never).claims == 11
+    assert (row(never).claims, row(never).deferrals) == (2, 10)
     assert_nothing_is_left(ignorant)
     assert_nothing_is_left(knowing)
 
