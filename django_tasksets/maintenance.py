@@ -97,8 +97,8 @@ def rescue(
 
     Those in `crashed` were executing when their process died, and are suspects from then on, which
     workers execute alone. One that was alone has used up one of its MAX_CRASHES; with none left it
-    is FAILED, and so is what was `overdue`. The others go back at no charge. Each is recorded like any other outcome, under the
-    fence that the rescue found.
+    is FAILED, and so is what was `overdue`. The others go back at no charge. Each is recorded like
+    any other outcome, under the fence that the rescue found.
     """
     rescued = 0
     for worker_id, claimed in _orphans(store):
