@@ -103,7 +103,8 @@ class Supervisor:
         finally:
             # If this process breaks, nobody would tell its children to end.
             self._forks.let_go()
-        if self._reloader is not None and not self._asked:
+        # A burst that is over has obeyed nobody.
+        if self._reloader is not None and self._obeyed and not self._asked:
             self._reloader.restart()
         return EXIT_STOPPED
 

@@ -44,8 +44,8 @@ def wait_for(result: TaskSetResult) -> TaskSetRecord:
 # Burst
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_burst_ends_when_all_is_done(start: Start, processes: str) -> None:
+@pytest.mark.parametrize(("processes", "reload"), [("1", "--reload"), ("2", "--no-reload")])
+def test_a_burst_ends_when_all_is_done(start: Start, processes: str, reload: str) -> None:
     result = TaskSet(
         [add.subtask((i, i)) for i in range(300)],
         on_success=total.subtask(),
@@ -56,7 +56,7 @@ def test_a_burst_ends_when_all_is_done(start: Start, processes: str) -> None:
     retried = retry_until.delay(2)
     fan_out.delay(["a", "b", "c"])
 
-    assert start("--burst", "--processes", processes).wait() == 0
+    assert start("--burst", "--processes", processes, reload).wait() == 0
 
     assert TaskSetRecord.objects.get(id=result.id).status == "SUCCESSFUL"
     assert result.callbacks["on_success"].get() == sum(2 * i for i in range(300))
