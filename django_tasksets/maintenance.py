@@ -92,8 +92,10 @@ def rescue(
     crashed: Collection[uuid.UUID] = (),
     overdue: Collection[uuid.UUID] = (),
     cause: str = "",
+    *,
+    dead: uuid.UUID | None = None,
 ) -> int:
-    """Give back all RUNNING subtasks that have no live worker; how many.
+    """Give back all RUNNING subtasks that have no live worker; how many. `dead` is not alive.
 
     Those in `crashed` were executing when their process died, and are suspects from then on, which
     workers execute alone. One that was alone has used up one of its MAX_CRASHES; with none left it
@@ -101,7 +103,7 @@ def rescue(
     any other outcome, under the fence that the rescue found.
     """
     rescued = 0
-    for worker_id, claimed in _orphans(store):
+    for worker_id, claimed in _orphans(store, dead):
         worker = Executor(store=store, id=worker_id)
         outcomes = [Outcome(one, SubtaskStatus.READY) for one in claimed]
         for place, one in enumerate(claimed):
@@ -117,9 +119,11 @@ def rescue(
     return rescued
 
 
-def _orphans(store: Store) -> Iterator[tuple[uuid.UUID, list[Claimed]]]:
+def _orphans(store: Store, dead: uuid.UUID | None) -> Iterator[tuple[uuid.UUID, list[Claimed]]]:
     """What workers hold that are not alive, in chunks of one worker each."""
     alive = WorkerRecord.objects.using(store.alias).filter(id=OuterRef("worker_id"), lost_at=None)
+    if dead is not None:
+        alive = alive.exclude(id=dead)
     running = SubtaskRecord.objects.using(store.alias).filter(status=SubtaskStatus.RUNNING)
     orphaned = running.filter(~Exists(alive)).order_by("id")
     workers = orphaned.order_by().values_list("worker_id", flat=True).distinct()

@@ -81,6 +81,7 @@ class Loop:
         self._free = list(range(options.async_concurrency))
         self._awaited: list[Awaited | None] = [None] * options.async_concurrency
         self._waiting: deque[Execution] = deque()
+        self._is_filling = False
         self._rooms = Rooms(self._loop, options.threads)
         self._are_open = threading.Event()
         self.threads = [
@@ -102,8 +103,8 @@ class Loop:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is being awaited."""
-        return any(self._awaited)
+        """Whether anything is being awaited, or about to be."""
+        return self._is_filling or any(self._awaited)
 
     def awaited(self) -> list[Awaited]:
         """All that is being awaited."""
@@ -195,6 +196,14 @@ class Loop:
         self._fill()
 
     def _fill(self) -> None:
+        # Said before it is asked whether a suspect is alone, who asks in the other order.
+        self._is_filling = True
+        try:
+            self._begin_waiting()
+        finally:
+            self._is_filling = False
+
+    def _begin_waiting(self) -> None:
         if self._load.is_alone:
             self._give_back_waiting()
         while self._waiting and self._free:

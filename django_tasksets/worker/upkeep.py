@@ -49,9 +49,11 @@ class Rescuer(Bookkeeper):
         """Bury, and rescue if it is time."""
         while self._unburied:
             report = self._unburied[0]
-            mark_lost(self.store, [uuid.UUID(report["lost"])])
+            lost = uuid.UUID(report["lost"])
             keys = {name: [*map(uuid.UUID, report[name])] for name in ("crashed", "overdue")}
-            self._rescue(**keys, cause=report["cause"])
+            # Before others are told, who do not know what it died of.
+            self._rescue(**keys, cause=report["cause"], dead=lost)
+            mark_lost(self.store, [lost])
             self._board.bury(report["number"])
             self._board.ring_all()
             del self._unburied[0]

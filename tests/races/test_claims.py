@@ -90,6 +90,19 @@ def test_a_rescue_and_a_late_record() -> None:
         assert flow.callbacks_of(taskset) == {"ON_FINISH": "READY"}
 
 
+def test_who_is_known_to_be_dead_is_rescued_before_others_are_told() -> None:
+    """Those others would not know of the suspect."""
+    store = get_store()
+    worker = flow.new_worker(store)
+    suspect, innocent, overdue = ids = flow.enqueue(store, 3)
+    store.claim_ids(worker, ids)
+    assert rescue(store) == 0
+    assert rescue(store, [suspect], [overdue], "was killed", dead=worker) == 3
+    assert flow.statuses_of(ids) == ["READY", "READY", "FAILED"]
+    assert [flow.fetch(key).crashes for key in ids] == [1, 0, 0]
+    assert flow.fetch(overdue).reason == "time limit exceeded"
+
+
 def test_two_rescues_at_once() -> None:
     store = get_store()
     for taskset in flow.make_sets(store, 10, 5, callbacks=[Role.ON_FAILURE]):
