@@ -94,7 +94,7 @@ def test_who_is_known_to_be_dead_is_rescued_before_others_are_told() -> None:
     """Those others would not know of the suspect."""
     store = get_store()
     worker = flow.new_worker(store)
-    suspect, innocent, overdue = ids = flow.enqueue(store, 3)
+    suspect, _, overdue = ids = flow.enqueue(store, 3)
     store.claim_ids(worker, ids)
     assert rescue(store) == 0
     assert rescue(store, [suspect], [overdue], "was killed", dead=worker) == 3
