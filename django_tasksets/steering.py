@@ -149,7 +149,7 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
         others = others.exclude(Q(started_at=None), ~Q(role=Role.MEMBER))
         others = others.exclude(Exists(discarded))
         taken.append(store.run(partial(_take_back_alone, store, others)))
-    for its_set, keys in members.items():
+    for its_set, keys in sorted(members.items()):
         # At once for each set, which could end between two halves of them.
         parts = [rows.filter(id__in=batch) for batch in batches(keys, SLICE)]
         taken.append(store.run(partial(_take_back, store, its_set, parts)))

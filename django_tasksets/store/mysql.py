@@ -20,7 +20,7 @@ LOCK_TIMEOUT: Final = 1205
 CHANGED_SINCE_READ: Final = 1020
 # What the values have wrong, though the driver takes it for a fault of the server's: a packet or
 # a result that is too large, characters that the table's character set does not have.
-REFUSALS: Final = (1153, 1301, 1366)
+REFUSALS: Final = ((1153,), (1301,), (1366,))
 
 
 def quoted(statement: str) -> str:
@@ -72,7 +72,7 @@ class MySQLStore(PortableStore):
         return error.args[:1] == (LOCK_TIMEOUT,)
 
     def is_refusal(self, error: BaseException) -> bool:
-        return super().is_refusal(error) or error.args[0] in REFUSALS
+        return super().is_refusal(error) or error.args[:1] in REFUSALS
 
     def key(self, value: uuid.UUID | str | None) -> Any:
         """An id as the driver takes it: MariaDB has a type for it, MySQL has 32 digits."""
