@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from django.db import connections
 from django.db.models import Q
@@ -31,6 +32,8 @@ logger = logging.getLogger("django_tasksets")
 TRIES = 20
 NESTED_TRIES = 5
 PAUSE = 0.01
+# Before the position of any callback.
+FIRST_OF_ALL = -(2**31)
 UNFINISHED_SET = "The set is unfinished; revoke it or wait for its end"
 
 
@@ -75,28 +78,44 @@ def revoke_set(taskset_id: uuid.UUID, *, terminate: bool = False, reason: str = 
             sealed_at=Coalesce("sealed_at", Now()),
         )
     )
-    revoked = revoke_rest(store, taskset_id, reason=reason)
+    revoked = revoke_rest(store, taskset_id)
     if terminate:
-        held = SubtaskRecord.objects.using(store.alias).members()
-        running = held.filter(taskset_id=taskset_id, status=SubtaskStatus.RUNNING)
-        keys = list(running.values_list("id", flat=True))
-
-        def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
-            store.run(lambda: store.flag(keys, RevokeFlag.TERMINATE))
-            return _unreached(store, keys, RevokeFlag.TERMINATE)
-
-        _insist(store, reach, keys)
+        _terminate(store, taskset_id)
     return revoked
 
 
-def revoke_rest(store: Store, taskset_id: uuid.UUID, *, reason: str = "revoked") -> int:
-    """Revoke the members of a marked set that no worker holds, in chunks by position; how many.
+def _terminate(store: Store, taskset_id: uuid.UUID) -> None:
+    """Have the members of a marked set that execute ended, as long as the mark stands."""
+
+    def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
+        def work() -> bool:
+            stands = _is_marked(store, taskset_id)
+            if stands:
+                store.flag(keys, RevokeFlag.TERMINATE)
+            return stands
+
+        return _unreached(store, keys, RevokeFlag.TERMINATE) if store.run(work) else []
+
+    for part in slices(store, taskset_id):
+        running = part.filter(status=SubtaskStatus.RUNNING)
+        _insist(store, reach, list(running.values_list("id", flat=True)))
+
+
+def _is_marked(store: Store, taskset_id: uuid.UUID) -> bool:
+    """Lock the set's row; whether it is still to be revoked. A step of a transaction."""
+    state = locked_state(store, taskset_id)
+    return state is not None and state.revoke_requested_at is not None
+
+
+def revoke_rest(store: Store, taskset_id: uuid.UUID) -> int:
+    """Revoke the members of a marked set that no worker holds, for its reason; how many.
 
     Then finish it, if no member is left: one that was open, for example. It stops where the mark
     is taken from the set: what has been retried since is not to be revoked.
     """
     pending = SubtaskRecord.objects.using(store.alias).pending()
-    members = pending.filter(taskset_id=taskset_id, position__gte=0)
+    sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
+    reason = sets.values_list("revoke_reason", flat=True).first() or "revoked"
     revoked, is_marked = 0, True
 
     def reach(keys: list[uuid.UUID]) -> list[uuid.UUID]:
@@ -108,8 +127,8 @@ def revoke_rest(store: Store, taskset_id: uuid.UUID, *, reason: str = "revoked")
         revoked += count
         return list(pending.filter(id__in=keys).values_list("id", flat=True))
 
-    for part in slices(members):
-        _insist(store, reach, list(part.values_list("id", flat=True)))
+    for part in slices(store, taskset_id):
+        _insist(store, reach, list(part.pending().values_list("id", flat=True)))
         if not is_marked:
             return revoked
     store.run(lambda: _tell(store, settle(store, [nothing(taskset_id)])))
@@ -120,10 +139,7 @@ def _revoke_of_marked(
     store: Store, taskset_id: uuid.UUID, ids: Sequence[uuid.UUID], reason: str
 ) -> int | None:
     """Revoke these members, unless the mark is gone: then None. A step of a transaction."""
-    state = locked_state(store, taskset_id)
-    if state is None or state.revoke_requested_at is None:
-        return None
-    return _revoke(store, ids, reason)
+    return _revoke(store, ids, reason) if _is_marked(store, taskset_id) else None
 
 
 def _storable(reason: object) -> str:
@@ -223,16 +239,27 @@ def forget(ids: Sequence[uuid.UUID]) -> None:
     store = get_store()
     rows = SubtaskRecord.objects.using(store.alias)
     for batch in batches(ids, SLICE):
-        found = rows.filter(id__in=batch)
-        if found.unfinished().exists():
-            raise StillUnfinished(
-                "A subtask that is not finished cannot be forgotten; revoke it first"
-            )
-        for taskset_id in set(found.members().values_list("taskset_id", flat=True)):
-            _refuse_unfinished(store, taskset_id)
+        _refuse_needed(store, rows.filter(id__in=batch))
+
+    def work(found: SubtaskQuerySet) -> None:
+        # As a recorder: members first. They or their sets may have been taken back meanwhile.
+        list(store.locked(found, skip=False).values_list("id"))
+        _refuse_needed(store, found)
+        found.finished().filter(taskset=None).delete()
+        _drop_values(found)
+
     for batch in batches(ids, SLICE):
-        rows.finished().filter(id__in=batch, taskset=None).delete()
-        _drop_values(rows.filter(id__in=batch))
+        store.run(partial(work, rows.filter(id__in=batch)))
+
+
+def _refuse_needed(store: Store, rows: SubtaskQuerySet) -> None:
+    """Raise StillUnfinished if one of them, its set or a callback of that is; locks the sets."""
+    if rows.unfinished().exists():
+        raise StillUnfinished("A subtask that is not finished cannot be forgotten; revoke it first")
+    sets: Iterable[Any] = rows.members().order_by().values_list("taskset_id", flat=True).distinct()
+    for taskset_id in sorted(sets):
+        store.run(partial(locked_state, store, taskset_id))
+        _refuse_unfinished(store, taskset_id)
 
 
 def forget_set(taskset_id: uuid.UUID) -> None:
@@ -243,15 +270,15 @@ def forget_set(taskset_id: uuid.UUID) -> None:
     """
     store = get_store()
     _refuse_unfinished(store, taskset_id)
-    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
 
     def work(part: SubtaskQuerySet) -> None:
-        # It may have been taken back to run again.
+        # As a recorder: members first. Its set may have been taken back to run again.
+        list(store.locked(part, skip=False).values_list("id"))
         locked_state(store, taskset_id)
         _refuse_unfinished(store, taskset_id)
         _drop_values(part)
 
-    for part in slices(subtasks):
+    for part in slices(store, taskset_id, start=FIRST_OF_ALL):
         store.run(partial(work, part))
 
 
@@ -260,9 +287,10 @@ def _drop_values(rows: SubtaskQuerySet) -> None:
     rows.finished().update(return_value=None, errors="")
 
 
-def delete_set(taskset_id: uuid.UUID) -> None:
-    """Delete a finished or saved set with its subtasks; an unknown one is ignored.
+def delete_set(taskset_id: uuid.UUID, *, provided: Q | None = None) -> bool:
+    """Delete a finished or saved set with its subtasks; whether there was one.
 
+    Only if the set is as in `provided`, which is asked under its lock.
     In slices, after a mark has been committed with which it can be neither retried nor rerun.
     prunetasksets ends what was interrupted. Raises StillUnfinished while the set or a callback of
     it is unfinished.
@@ -270,15 +298,21 @@ def delete_set(taskset_id: uuid.UUID) -> None:
     store = get_store()
     sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
 
-    def discard() -> None:
+    def discard() -> bool:
         locked_state(store, taskset_id)
+        if not sets.filter(provided or Q()).exists():
+            return False
         _refuse_unfinished(store, taskset_id)
         sets.filter(discarded_at=None).update(discarded_at=Now())
+        return True
 
-    store.run(discard)
-    for part in slices(SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)):
+    if not store.run(discard):
+        return False
+    # From now on nobody else does anything to it.
+    for part in slices(store, taskset_id, start=FIRST_OF_ALL):
         store.run(part.delete)
     sets.filter(discarded_at__isnull=False).delete()
+    return True
 
 
 def _refuse_unfinished(store: Store, taskset_id: uuid.UUID) -> None:

@@ -20,6 +20,7 @@ from .control import revoke_rest
 from .execution import Worker, execute
 from .ids import new_id
 from .maintenance import beat, register, retire
+from .models import SubtaskRecord
 from .recording import Recorded, record
 from .statuses import SubtaskStatus
 from .store.contract import Claimed, Outcome, Store
@@ -30,6 +31,12 @@ PROMOTED_AT_ONCE = 1000
 # How often, and after how many seconds, a result is recorded again whose rows somebody holds.
 TRIES = 100
 PAUSE = 0.05
+
+
+def ready_callbacks(store: Store, taskset_id: uuid.UUID) -> list[uuid.UUID]:
+    """The callbacks of a set that can be claimed now."""
+    callbacks = SubtaskRecord.objects.using(store.alias).callbacks().ready().order_by()
+    return list(callbacks.filter(taskset_id=taskset_id).values_list("id", flat=True))
 
 
 class Drain:
@@ -118,10 +125,12 @@ class Drain:
             self._error = outcome.exception
         for written in recorded.written:
             run_hooks(written)
+        released = list(recorded.ready)
         for key in recorded.settled.over_limit:
             revoke_rest(self._store, key)
+            released += ready_callbacks(self._store, key)
         self._announcer.announce(recorded)
-        return list(recorded.ready)
+        return released
 
     def _execute(self, claimed: Claimed) -> Outcome:
         alias = self._store.alias

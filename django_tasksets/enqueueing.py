@@ -20,7 +20,7 @@ from .completion import Settled, nothing, settle
 from .conf import current
 from .context import current_request
 from .control import revoke_rest
-from .draining import Drain
+from .draining import Drain, ready_callbacks
 from .exceptions import (
     AlreadyApplied,
     DuplicateId,
@@ -140,7 +140,7 @@ def seal(taskset_id: uuid.UUID) -> None:
     settled = store.run(work)
     for key in settled.over_limit:
         revoke_rest(store, key)
-    run_eagerly(store, [callback.id for callback in settled.released])
+    run_released(taskset_id)
 
 
 def save_set(taskset_id: uuid.UUID, subtask_ids: Sequence[uuid.UUID]) -> None:
@@ -228,7 +228,7 @@ def _insert_set(store: Store, record: TaskSetRecord, spool: Spool) -> None:
         raise AlreadyApplied(f"the task set {record.id} was saved with other subtask ids")
     fields = [field.attname for field in record._meta.concrete_fields if not field.primary_key]
     # Guarded by the status: of two that apply the same saved set, one writes.
-    mine = sets.filter(id=record.id, status=TaskSetStatus.SAVED)
+    mine = sets.filter(id=record.id, status=TaskSetStatus.SAVED, discarded_at=None)
     if not mine.update(**{name: getattr(record, name) for name in fields}):
         raise AlreadyApplied(f"the task set {record.id} has been applied already")
 
@@ -300,6 +300,13 @@ def _taken(store: Store, rows: Iterable[NewSubtask]) -> str | None:
         if found is not None:
             return f"a subtask with the id {found} exists already"
     return None
+
+
+def run_released(taskset_id: uuid.UUID) -> None:
+    """Under ALWAYS_EAGER, execute the callbacks of a set that can be claimed now."""
+    store = get_store()
+    if current().ALWAYS_EAGER:
+        run_eagerly(store, ready_callbacks(store, taskset_id))
 
 
 def run_eagerly(store: Store, ids: Sequence[uuid.UUID]) -> None:

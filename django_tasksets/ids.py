@@ -15,7 +15,8 @@ _SPELLING = re.compile(
 
 
 def new_id() -> uuid.UUID:
-    """A UUID that sorts by its time of making, to the millisecond (RFC 9562, section 5.7)."""
+    """A UUID that sorts by its time of making, to a quarter of a microsecond: version 7, with the
+    clock's next 12 bits after the milliseconds (RFC 9562, sections 5.7 and 6.2, method 3)."""
     return uuid.UUID(int=_number())
 
 
@@ -25,10 +26,9 @@ def new_hex() -> str:
 
 
 def _number() -> int:
-    random = int.from_bytes(os.urandom(10), "big")
-    milliseconds = time.time_ns() // 1_000_000
-    head = (milliseconds << 16) | 0x7000 | (random >> 68)
-    tail = (0b10 << 62) | (random & 0x3FFF_FFFF_FFFF_FFFF)
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    head = (milliseconds << 16) | 0x7000 | (rest << 12) // 1_000_000
+    tail = (0b10 << 62) | int.from_bytes(os.urandom(8), "big") >> 2
     return (head << 64) | tail
 
 

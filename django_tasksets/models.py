@@ -201,7 +201,7 @@ class SubtaskRecord(models.Model):
     worker_id = models.UUIDField(_("worker"), null=True, blank=True)
     claims = models.IntegerField(_("claims"), db_default=0)
     # These are policy only: executions that were recorded, retries, deaths of its process, and
-    # how often it was given back because it could not be called.
+    # how often in a row it was given back because it could not be called.
     attempts = models.IntegerField(_("attempts"), db_default=0)
     retries = models.IntegerField(_("retries"), db_default=0)
     crashes = models.SmallIntegerField(_("crashes"), db_default=0)
@@ -262,7 +262,7 @@ class SubtaskRecord(models.Model):
             PartialIndex(
                 fields=["status", "expires_at"],
                 where=Q(expires_at__isnull=False),
-                otherwise=["expires_at"],
+                otherwise=["status", "expires_at"],
                 name="tasksets_sub_expiring",
             ),
             # Subtasks that belong to no set are pruned one by one.

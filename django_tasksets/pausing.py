@@ -32,10 +32,8 @@ def let_go(store: Store, taskset_id: uuid.UUID) -> Iterator[list[uuid.UUID]]:
 def _shift(
     store: Store, taskset_id: uuid.UUID, statuses: Sequence[str], *, paused: bool
 ) -> Iterator[list[uuid.UUID]]:
-    members = SubtaskRecord.objects.using(store.alias).filter(
-        taskset_id=taskset_id, position__gte=0, status__in=statuses
-    )
-    for part in slices(members):
+    for members in slices(store, taskset_id):
+        part = members.filter(status__in=statuses)
         shifted = store.run(partial(_shift_slice, store, taskset_id, part, paused=paused))
         if shifted is None:
             return

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from .control import delete_set
 from .exceptions import StillUnfinished
@@ -46,23 +44,23 @@ def prune(retention: Retention, *, dry_run: bool = False) -> Pruned:
     a transaction of its own: it may be stopped and started again at any time.
     """
     pruned = Pruned()
-    for key in list(_old_sets(retention)):
-        if not dry_run:
-            try:
-                delete_set(key)
-            except StillUnfinished:
-                continue
-        pruned.sets += 1
+    store = get_store()
+    old = _old_sets(retention, store.now())
+    sets = TaskSetRecord.objects.using(store.alias).filter(old)
+    # What somebody began to delete, and did not end, goes first.
+    order = (F("discarded_at").asc(nulls_last=True), "finished_at")
+    for key in list(sets.order_by(*order).values_list("id", flat=True)):
+        try:
+            pruned.sets += dry_run or delete_set(key, provided=old)
+        except StillUnfinished:
+            continue
     pruned.subtasks = _prune_alone(retention, dry_run=dry_run)
     pruned.workers = _prune_workers(dry_run=dry_run)
     return pruned
 
 
-def _old_sets(retention: Retention) -> Iterator[uuid.UUID]:
-    store = get_store()
-    now = store.now()
-    sets = TaskSetRecord.objects.using(store.alias)
-    # What somebody began to delete, and did not end, goes first.
+def _old_sets(retention: Retention, now: datetime.datetime) -> Q:
+    """Which sets are to go."""
     old = Q(discarded_at__isnull=False)
     old |= Q(status=TaskSetStatus.SAVED, enqueued_at__lt=now - LEFTOVERS)
     if retention.successful is not None:
@@ -70,7 +68,7 @@ def _old_sets(retention: Retention) -> Iterator[uuid.UUID]:
     if retention.others is not None:
         badly = (TaskSetStatus.FAILED, TaskSetStatus.REVOKED)
         old |= Q(status__in=badly, finished_at__lt=now - retention.others)
-    yield from sets.filter(old).order_by("finished_at").values_list("id", flat=True).iterator()
+    return old
 
 
 def _prune_alone(retention: Retention, *, dry_run: bool) -> int:
@@ -87,7 +85,8 @@ def _prune_alone(retention: Retention, *, dry_run: bool) -> int:
         return alone.count()
     deleted = 0
     while keys := list(alone.order_by("finished_at").values_list("id", flat=True)[:CHUNK]):
-        deleted += SubtaskRecord.objects.using(store.alias).filter(id__in=keys).delete()[0]
+        # Those that are still as they were found: it may be retried at any time.
+        deleted += alone.filter(id__in=keys).delete()[0]
     return deleted
 
 

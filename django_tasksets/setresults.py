@@ -118,7 +118,9 @@ class TaskSetResult(Standing):
         """
         refuse_unknown(ignored, "revoke", known={"terminate", "reason"})
         if not self._is_listed or self._is_stored():
-            return control.revoke_set(self._id, terminate=terminate, reason=reason)
+            revoked = control.revoke_set(self._id, terminate=terminate, reason=reason)
+            enqueueing.run_released(self._id)
+            return revoked
         return control.revoke_subtasks(self._listed_ids(), terminate=terminate, reason=reason)
 
     def pause(self) -> bool:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Final
 
+from .models import SubtaskRecord
 from .querysets import SubtaskQuerySet
+from .store.contract import Store
 
 SLICE: Final = 500
 
 
-def slices(subtasks: SubtaskQuerySet, size: int = SLICE) -> Iterator[SubtaskQuerySet]:
-    """Parts of `subtasks`, which are of one set, each over `size` positions, in their order.
+def slices(
+    store: Store, taskset_id: uuid.UUID, *, start: int = 0, size: int = SLICE
+) -> Iterator[SubtaskQuerySet]:
+    """The subtasks of a set from position `start` on, in parts of `size` positions, in no order.
 
-    Each is looked for when the one before it has been dealt with, and none is empty then. A part
-    has both its ends in the query, so that any database finds it by the index over positions.
+    Each part is looked for when the one before it has been dealt with; some may be empty of what
+    is wanted of them. Positions alone are asked for from part to part, with one bound, and a part
+    has both its bounds: so any database goes by the index over positions.
     """
-    start = _first(subtasks)
-    while start is not None:
-        end = start + size
-        yield subtasks.filter(position__gte=start, position__lt=end)
-        start = _first(subtasks.filter(position__gte=end))
-
-
-def _first(subtasks: SubtaskQuerySet) -> int | None:
-    return subtasks.order_by("position").values_list("position", flat=True).first()
+    subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id).order_by()
+    while True:
+        later = subtasks.filter(position__gte=start).order_by("position")
+        first = later.values_list("position", flat=True).first()
+        if first is None:
+            return
+        start = first + size
+        yield subtasks.filter(position__gte=first, position__lt=start)

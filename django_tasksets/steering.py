@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from .announcing import tell_on_commit
-from .completion import locked_state, nothing, settle
+from .completion import NOT_NEEDED, locked_state, nothing, settle
 from .conf import current
+from .control import FIRST_OF_ALL
 from .enqueueing import run_eagerly, tell_enqueued
 from .exceptions import UnknownId
 from .ids import new_id
@@ -119,12 +120,15 @@ def retry_failed_set(taskset_id: uuid.UUID, *, fingerprint: str | None = None) -
     in one transaction, or in the caller's.
     """
     store = get_store()
-    members = SubtaskRecord.objects.using(store.alias).filter(
-        taskset_id=taskset_id, position__gte=0, status__in=ENDED_BADLY
-    )
+    wanted = Q(status__in=ENDED_BADLY)
     if fingerprint is not None:
-        members = members.filter(status=SubtaskStatus.FAILED, error_fingerprint=fingerprint)
-    taken = store.run(lambda: _take_back(store, taskset_id, slices(members)))
+        wanted = Q(status=SubtaskStatus.FAILED, error_fingerprint=fingerprint)
+
+    def work() -> _Taken:
+        parts = (part.filter(wanted) for part in slices(store, taskset_id))
+        return _take_back(store, taskset_id, parts)
+
+    taken = store.run(work)
     run_eagerly(store, taken.ids)
     return taken.count
 
@@ -135,24 +139,31 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
     A callback is executed again by itself; one that was not needed stays as it is.
     """
     store = get_store()
-    rows = SubtaskRecord.objects.using(store.alias).filter(status__in=ENDED_BADLY)
-    discarded = TaskSetRecord.objects.using(store.alias).filter(
-        id=OuterRef("taskset_id"), discarded_at__isnull=False
-    )
+    rows = SubtaskRecord.objects.using(store.alias).filter(status__in=ENDED_BADLY).order_by()
     members: dict[Any, list[uuid.UUID]] = {}
-    taken: list[_Taken] = []
+    callbacks: dict[Any, list[uuid.UUID]] = {}
+    alone: list[uuid.UUID] = []
     for batch in batches(ids, SLICE):
-        found = rows.members().filter(id__in=batch)
-        for key, taskset_id in found.values_list("id", "taskset_id"):
-            members.setdefault(taskset_id, []).append(key)
-        others = rows.filter(id__in=batch).filter(Q(taskset=None) | ~Q(role=Role.MEMBER))
-        others = others.exclude(Q(started_at=None), ~Q(role=Role.MEMBER))
-        others = others.exclude(Exists(discarded))
-        taken.append(store.run(partial(_take_back_alone, store, others)))
-    for its_set, keys in sorted(members.items()):
+        for row in rows.filter(id__in=batch).only("taskset_id", "role", "reason"):
+            if row.taskset_id is None:
+                alone.append(row.id)
+            elif row.role == Role.MEMBER:
+                members.setdefault(row.taskset_id, []).append(row.id)
+            elif row.reason != NOT_NEEDED:
+                callbacks.setdefault(row.taskset_id, []).append(row.id)
+    taken: list[_Taken] = []
+    for taskset_id in sorted(members.keys() | callbacks.keys()):
         # At once for each set, which could end between two halves of them.
-        parts = [rows.filter(id__in=batch) for batch in batches(keys, SLICE)]
-        taken.append(store.run(partial(_take_back, store, its_set, parts)))
+        parts = [rows.filter(id__in=batch) for batch in batches(members.get(taskset_id, ()), SLICE)]
+        if parts:
+            taken.append(store.run(partial(_take_back, store, taskset_id, parts)))
+        if keys := callbacks.get(taskset_id):
+            of_set = rows.filter(id__in=keys)
+            taken.append(store.run(partial(_take_back_callbacks, store, taskset_id, of_set)))
+    taken += [
+        store.run(partial(_take_back_alone, store, rows.filter(id__in=batch)))
+        for batch in batches(alone, SLICE)
+    ]
     run_eagerly(store, [key for each in taken for key in each.ids])
     return sum(each.count for each in taken)
 
@@ -197,10 +208,21 @@ def _take_back_rows(
     SubtaskRecord.objects.using(store.alias).filter(id__in=ids).update(**again)
     taken.count += len(found)
     taken.failed += sum(status == SubtaskStatus.FAILED for _, status, _, _ in found)
-    taken.marks.update(mark for _, _, mark, _ in found if mark)
+    failed = (mark for _, status, mark, _ in found if status == SubtaskStatus.FAILED)
+    taken.marks.update(filter(None, failed))
     taken.queues.update(queue for *_, queue in found)
     if current().ALWAYS_EAGER:
         taken.ids += ids
+
+
+def _take_back_callbacks(store: Store, taskset_id: uuid.UUID, rows: SubtaskQuerySet) -> _Taken:
+    """Take back callbacks that their set has come to, unless it is being deleted; a step of a
+    transaction."""
+    state = locked_state(store, taskset_id)
+    if state is None or state.discarded_at is not None:
+        return _Taken()
+    newest = state.generation - (state.status not in FINISHED_SETS)
+    return _take_back_alone(store, rows.filter(generation__lte=newest))
 
 
 def _take_back_alone(store: Store, rows: SubtaskQuerySet) -> _Taken:
@@ -227,7 +249,7 @@ def _reopen(store: Store, state: SetState) -> None:
         store.insert(
             [
                 copied(row, taskset_id=state.id, generation=generation, now=now)
-                for row in mine.iterator()
+                for row in mine.order_by()
             ]
         )
 
@@ -262,6 +284,7 @@ def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
         record = _record_again(old, key, now, total)
 
         def work() -> list[uuid.UUID]:
+            _refuse_discarded(store, taskset_id)
             record.save(using=store.alias, force_insert=True)
             store.insert(spool)
             tell_enqueued(store, key, total)
@@ -279,11 +302,18 @@ def rerun_set(taskset_id: uuid.UUID) -> uuid.UUID:
 def _copies(
     store: Store, old: TaskSetRecord, key: uuid.UUID, now: datetime.datetime
 ) -> Iterator[NewSubtask]:
-    rows = SubtaskRecord.objects.using(store.alias).filter(taskset_id=old.id)
-    mine = rows.filter(Q(role=Role.MEMBER) | Q(generation=old.generation))
-    for part in slices(mine.only("role", "position", *COPIED)):
-        for row in part.order_by("position"):
+    wanted = Q(role=Role.MEMBER) | Q(generation=old.generation)
+    for part in slices(store, old.id, start=FIRST_OF_ALL):
+        rows = part.filter(wanted).only("role", "position", *COPIED)
+        for row in rows.order_by("position"):
             yield copied(row, taskset_id=key, generation=1, now=now)
+
+
+def _refuse_discarded(store: Store, taskset_id: uuid.UUID) -> None:
+    """Raise UnknownId if part of the set may be gone already. A step of a transaction."""
+    state = locked_state(store, taskset_id)
+    if state is None or state.discarded_at is not None:
+        raise UnknownId(f"the task set {taskset_id} is being deleted")
 
 
 def copied(

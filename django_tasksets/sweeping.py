@@ -6,13 +6,13 @@ import datetime
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.db import DatabaseError
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Least
 
 from .announcing import announce_finished, tell_on_commit
 from .completion import locked_state, nothing, release_again, settle
@@ -51,7 +51,7 @@ def sweep(store: Store) -> int:
     _each(store, _half_paused(store), lambda key: list(hold_back(store, key)))
     _each(store, _half_resumed(store), lambda key: list(let_go(store, key)))
     revoke_expired(store)
-    _each(store, _abandoned(store), partial(revoke_set, reason="abandoned while open"))
+    _each(store, _ids(_abandoned(store)), partial(_revoke_abandoned, store))
     repairs = _each(store, _miscounted(store), partial(_recount, store))
     repairs += _each(store, _stalled(store), partial(_finish, store))
     repairs += _each(store, _unreleased(store), partial(_release, store))
@@ -76,7 +76,9 @@ def _each(store: Store, keys: Iterable[uuid.UUID], step: Callable[[uuid.UUID], o
 
 def _unlocked(store: Store, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
     """Those sets among `ids` whose rows nobody has locked at this moment."""
-    sets = TaskSetRecord.objects.using(store.alias).filter(id__in=ids)
+    sets = TaskSetRecord.objects.using(store.alias).filter(id__in=set(ids))
+    if not ids:
+        return set()
     return store.run(lambda: set(store.locked(sets, skip=True).values_list("id", flat=True)))
 
 
@@ -89,7 +91,7 @@ def _announce_again(store: Store) -> None:
     missed = sets.filter(announced_at=None, finished_at__lt=before).order_by("finished_at")
     rows = list(missed.values_list("id", "status", "generation")[:CHUNK])
     # Those that are locked could not be acknowledged.
-    unlocked = _unlocked(store, [key for key, *_ in rows]) if rows else ()
+    unlocked = _unlocked(store, [key for key, *_ in rows])
     announce_finished(
         store,
         [(key, TaskSetStatus(status), number) for key, status, number in rows if key in unlocked],
@@ -117,24 +119,52 @@ def _half_resumed(store: Store) -> list[uuid.UUID]:
 
 def revoke_expired(store: Store) -> None:
     """Revoke what has expired before anybody claimed it, in slices of a transaction each."""
-    # A callback that is not released may expire; its set's end decides what becomes of it.
-    unreleased = ~Q(role=Role.MEMBER) & Q(status=SubtaskStatus.WAITING)
-    pending = SubtaskRecord.objects.using(store.alias).pending().exclude(unreleased)
-    expired = pending.filter(expires_at__lte=Now()).order_by("expires_at")
-    while keys := list(expired.values_list("id", flat=True)[:CHUNK]):
-        if not revoke_pending(store, keys, reason=EXPIRED):
-            return
+    subtasks = SubtaskRecord.objects.using(store.alias)
+    for status in (SubtaskStatus.READY, SubtaskStatus.SCHEDULED, SubtaskStatus.WAITING):
+        # Status by status: so the index gives them in their order.
+        expired = subtasks.filter(status=status, expires_at__lte=Now()).order_by("expires_at")
+        if status == SubtaskStatus.WAITING:
+            # A callback that is not released may expire; its set's end decides what becomes of it.
+            expired = expired.filter(role=Role.MEMBER)
+        while _revoke_some(store, expired[:CHUNK]):
+            pass
 
 
-def _abandoned(store: Store) -> list[uuid.UUID]:
+def _revoke_some(store: Store, expired: SubtaskQuerySet) -> int:
+    """Revoke those of them whose sets' rows nobody has locked; how many."""
+    found: list[tuple[uuid.UUID, Any]] = list(expired.values_list("id", "taskset_id"))
+    unlocked = _unlocked(store, [key for _, key in found if key is not None])
+    keys = [key for key, taskset_id in found if taskset_id is None or taskset_id in unlocked]
+    try:
+        return revoke_pending(store, keys, reason=EXPIRED) if keys else 0
+    except DatabaseError as error:
+        if not store.is_lock_timeout(error):
+            raise
+        return 0
+
+
+def _revoke_abandoned(store: Store, taskset_id: uuid.UUID) -> bool:
+    """Revoke an open set, if under its lock it is abandoned still; whether it was."""
+
+    def work() -> bool:
+        locked_state(store, taskset_id)
+        is_abandoned = _abandoned(store).filter(id=taskset_id).exists()
+        if is_abandoned:
+            revoke_set(taskset_id, reason="abandoned while open")
+        return is_abandoned
+
+    return store.run(work)
+
+
+def _abandoned(store: Store) -> TaskSetQuerySet:
     """Open sets that nobody has added to for long, and in which nothing goes on."""
     timeout = current().OPEN_TIMEOUT
     if timeout is None:
-        return []
+        return _running(store).none()
     before = from_now(-timeout)
     sets = _running(store).filter(sealed_at=None, paused_at=None, remaining=0)
     recent = Q(enqueued_at__gte=before) | Q(finished_at__gte=before)
-    return _ids(sets.filter(enqueued_at__lt=before).exclude(Exists(_members(store).filter(recent))))
+    return sets.filter(enqueued_at__lt=before).exclude(Exists(_members(store).filter(recent)))
 
 
 # What nothing but a bug or a hand can leave
@@ -162,11 +192,16 @@ def _recount(store: Store, taskset_id: uuid.UUID) -> bool:
         if stored == counted:
             return False
         logger.warning("taskset repaired id=%s counts=%s were=%s", taskset_id, counted, stored)
-        sets.update(**counted)
+        write_counts(sets, counted)
         _settle(store, taskset_id)
         return True
 
     return store.run(work)
+
+
+def write_counts(taskset: TaskSetQuerySet, counted: Mapping[str, int]) -> None:
+    """Write counted numbers down, and forgive no more failures than there are."""
+    taskset.update(**counted, forgiven=Least("forgiven", Value(counted["failed"])))
 
 
 def counted_members(store: Store, taskset_id: uuid.UUID) -> dict[str, int]:

@@ -11,7 +11,7 @@ from .completion import locked_state
 from .models import TaskSetRecord
 from .statuses import TaskSetStatus
 from .store.contract import Store
-from .sweeping import counted_members
+from .sweeping import counted_members, write_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def repair(store: Store, taskset_id: uuid.UUID) -> bool:
         found = compare(store, taskset_id)
         if found is not None:
             sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
-            sets.update(**found.counted)
+            write_counts(sets, found.counted)
         return found is not None
 
     return store.run(work)

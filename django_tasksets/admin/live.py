@@ -17,10 +17,12 @@ from django.utils.functional import cached_property
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
-from ..models import SubtaskRecord, TaskSetRecord
+from ..conf import current
+from ..models import SubtaskRecord, TaskSetRecord, WorkerRecord
 from ..progress import COLUMNS as PROGRESS_COLUMNS
 from ..progress import Progress, progress_of
 from ..statuses import FINISHED, TaskSetStatus
+from ..store.moments import from_now
 from . import words
 from .setoperations import SET_OPERATIONS
 
@@ -134,14 +136,21 @@ def answer(
     # Sorted here: asked for in the order of keys, SQLite would go through all subtasks by key.
     subtasks = list(callbacks.only("id", "status", "role", "taskset_id").order_by())
     subtasks.sort(key=lambda row: row.pk)
-    etag = _etag(request, records, subtasks)
+    stands_still = is_deserted() and any(row.status == TaskSetStatus.RUNNING for row in records)
+    etag = _etag(request, records, subtasks, stands_still)
     response = get_conditional_response(request, etag=etag) or JsonResponse(
-        _payload(records, subtasks)
+        _payload(records, subtasks) | {"deserted": stands_still}
     )
     # Kept by the browser, and asked about each time. For this user, in this language.
     response["ETag"] = etag
     response["Cache-Control"] = "private, no-cache"
     return response
+
+
+def is_deserted() -> bool:
+    """No worker is alive, so nothing goes on."""
+    workers = WorkerRecord.objects.using(current().DATABASE).filter(lost_at=None)
+    return not workers.filter(heartbeat_at__gte=from_now(-current().LEASE)).exists()
 
 
 def _payload(
@@ -161,9 +170,13 @@ def _payload(
 
 
 def _etag(
-    request: HttpRequest, records: Iterable[TaskSetRecord], callbacks: Iterable[SubtaskRecord]
+    request: HttpRequest,
+    records: Iterable[TaskSetRecord],
+    callbacks: Iterable[SubtaskRecord],
+    *others: object,
 ) -> str:
     known: list[object] = [get_language(), timezone.get_current_timezone_name(), request.user.pk]
+    known += others
     known += [getattr(record, column) for record in records for column in COLUMNS]
     known += [value for row in callbacks for value in (row.pk, row.status)]
     text = json.dumps(known, default=_plain)

@@ -130,7 +130,7 @@ SET_OPERATIONS: Final = {
         SetOperation(
             name="retry",
             permission="retry",
-            label=_("Retry failed"),
+            label=_("Retry failed and revoked"),
             selected=_("Retry what failed or was revoked in selected task sets"),
             done=ngettext_lazy("%(count)s task set retried", "%(count)s task sets retried", "n"),
             subtasks_done=ngettext_lazy(
@@ -178,7 +178,8 @@ SET_OPERATIONS: Final = {
             ),
             nothing=_("Nothing was forgotten."),
             question=_(
-                "The results and errors of all its subtasks are deleted; its counts stay. For good."
+                "Return values and tracebacks of its subtasks are deleted, for good. Arguments, "
+                "messages of errors and counts stay."
             ),
             can=_is_finished,
             run=_forget,

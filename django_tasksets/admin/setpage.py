@@ -17,7 +17,7 @@ from ..models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from ..statuses import Role, SubtaskStatus
 from . import words
 from .links import Link, Links
-from .live import LiveSet
+from .live import LiveSet, is_deserted
 from .subtaskoperations import SUBTASK_OPERATIONS
 from .values import as_text
 from .waiting import Outstanding, waiting_for
@@ -100,6 +100,11 @@ class SetPage:
     def sees_subtasks(self) -> bool:
         """Without that permission only the set itself is shown."""
         return self._links.admin_of(SubtaskRecord) is not None
+
+    @property
+    def is_deserted(self) -> bool:
+        """The set would go on if a worker were alive."""
+        return self.live.is_live and is_deserted()
 
     @cached_property
     def counts(self) -> list[Count]:

@@ -145,7 +145,8 @@ class MySQLStore(PortableStore):
     def callbacks_of(self, sets: Sequence[uuid.UUID]) -> SubtaskQuerySet:
         # By their primary keys, which nobody changes while the sets are locked: on the way through
         # the index over the status it would wait for members of other sets, of paused ones say.
-        ids = list(super().callbacks_of(sets).values_list("id", flat=True))
+        waiting = super().callbacks_of(sets).filter(status=SubtaskStatus.WAITING)
+        ids = list(waiting.values_list("id", flat=True))
         return self.subtasks.filter(id__in=ids)
 
 

@@ -29,6 +29,7 @@ from .contract import (
 from .moments import Now, from_now
 from .transactions import Transactions
 
+REVOKED: Final = SubtaskStatus.REVOKED
 # How many characters of a subtask's history are kept; with more it begins anew.
 MAX_ERRORS: Final = 262_144
 # SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
@@ -145,7 +146,7 @@ class PortableStore(Transactions):
         """Write one outcome to its row, which is locked and known to match."""
         changes: dict[str, Any] = {"status": outcome.status, "reason": outcome.reason}
         if outcome.started is not None:
-            changes |= {"attempts": F("attempts") + 1}
+            changes |= {"attempts": F("attempts") + 1, "deferrals": 0}
             changes |= {"started_at": Coalesce("started_at", from_now(-outcome.age()))}
         if outcome.error:
             line = Value(outcome.error + "\n", output_field=TextField())
@@ -163,12 +164,17 @@ class PortableStore(Transactions):
         self.subtasks.filter(id=outcome.claimed.id).update(**changes)
 
     def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        by_fence = {(o.claimed.id, o.claimed.claims, str(o.status)): o for o in outcomes}
+        by_fence = {(o.claimed.id, o.claimed.claims): o for o in outcomes}
         final: list[Outcome] = []
         for batch in batches((outcome.claimed.id for outcome in outcomes), BATCH):
             rows = self.subtasks.finished().filter(id__in=batch, worker_id=worker_id)
-            fences = rows.values_list("id", "claims", "status")
-            final += [by_fence[fence] for fence in fences if fence in by_fence]
+            for key, claims, status in rows.values_list("id", "claims", "status"):
+                outcome = by_fence.get((key, claims))
+                if outcome is not None and outcome.status == status:
+                    final.append(outcome)
+                elif outcome is not None and not outcome.is_final and status == REVOKED:
+                    # It would have given the subtask back, and was called off.
+                    final.append(outcome.called_off())
         return final
 
     def free(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -243,7 +249,7 @@ class PortableStore(Transactions):
         return [one for one in callbacks if (one.taskset_id, one.generation) in wanted]
 
     def callbacks_of(self, sets: Sequence[uuid.UUID]) -> SubtaskQuerySet:
-        """The callbacks of these sets, in a way that locks no more than them."""
+        """The callbacks of these sets that may be WAITING, such that no more is locked."""
         return self.subtasks.filter(taskset_id__in=sets, position__lt=0)
 
     def release_callbacks(

@@ -90,7 +90,7 @@ WRITE: Final = f"""
             statement_timestamp() + outcome.delay * interval '1 second') ELSE s.run_after END,
         args = coalesce(outcome.args, s.args), kwargs = coalesce(outcome.kwargs, s.kwargs),
         retries = s.retries + outcome.retried, crashes = s.crashes + outcome.crashed,
-        deferrals = s.deferrals + outcome.deferred
+        deferrals = CASE WHEN outcome.begun = 0 THEN s.deferrals + outcome.deferred ELSE 0 END
     FROM unnest(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::float8[],
         %s::bool[], %s::bool[], %s::timestamptz[], %s::float8[], %s::text[], %s::text[],

@@ -59,7 +59,7 @@ WRITE: Final = f"""
         worker_id = CASE WHEN %s THEN worker_id END, claimed_at = CASE WHEN %s THEN claimed_at END,
         run_after = coalesce(%s, run_after), args = coalesce(%s, args),
         kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s,
-        deferrals = deferrals + %s
+        deferrals = CASE WHEN %s THEN 0 ELSE deferrals + %s END
     WHERE id = %s"""
 # The plus keeps the batch in charge: each of it is to find its row by the id.
 SUCCEED: Final = f"""
@@ -273,6 +273,7 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
         None if is_final else outcome.kwargs,
         int(outcome.retried),
         int(outcome.crashed),
+        int(has_begun),
         int(outcome.deferred),
         outcome.claimed.id.hex,
     ]

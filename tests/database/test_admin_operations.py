@@ -180,7 +180,10 @@ def test_forgetting_asks_first_and_keeps_the_counts(client):
 
     assert press(client, key, "forget") == ["The set is unfinished; revoke it or wait for its end."]
     run_subtasks()
-    assert "its counts stay" in client.get(page_url(SETS, key, "forget")).content.decode()
+    assert (
+        "messages of errors and counts stay"
+        in client.get(page_url(SETS, key, "forget")).content.decode()
+    )
     assert SubtaskRecord.objects.filter(return_value="2").exists()
     assert press(client, key, "forget") == ["1 task set’s results forgotten."]
     assert not SubtaskRecord.objects.exclude(return_value=None, errors="").exists()

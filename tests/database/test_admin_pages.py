@@ -458,7 +458,7 @@ def urls_of(taskset, row, worker):
 
 
 BUDGETS = {
-    "sets": 5, "set": 12, "subtasks": 4, "subtasks of a set": 4, "failed ones": 4, "subtask": 4,
+    "sets": 5, "set": 13, "subtasks": 4, "subtasks of a set": 5, "failed ones": 5, "subtask": 4,
     "workers": 4, "worker": 3, "revoke": 4, "history": 6,
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from tests.database.admin_pages import (
     ATTACK,
     make_callback,
     make_set,
+    make_worker,
     signed_in,
     superuser_client,
     user_with,
@@ -68,8 +69,19 @@ def test_many_sets_take_one_question_and_one_query(client):
 
     assert set(answer["sets"]) == {str(key) for key in keys}
     ours = [query for query in queries if "tasksets_" in query["sql"]]
-    assert len(ours) == 1
-    assert len(queries) == 3  # the session, the user
+    assert len(ours) == 2  # the sets, and whether a worker is alive
+    assert len(queries) == 4  # the session, the user
+
+
+def test_that_nothing_goes_on_without_a_worker_is_told(client):
+    taskset = make_set(["READY"])
+    assert ask(client, taskset.pk).json()["deserted"] is True
+    etag = ask(client, taskset.pk)["ETag"]
+
+    make_worker()
+
+    answer = ask(client, taskset.pk, HTTP_IF_NONE_MATCH=etag)
+    assert (answer.status_code, answer.json()["deserted"]) == (200, False)
 
 
 def test_callbacks_are_told_when_they_are_asked_for(client):
@@ -149,7 +161,12 @@ def test_unknown_and_impossible_ids_are_left_out(client):
     taskset = make_set(["READY"])
 
     assert set(ask(client, taskset.pk, new_id(), "nonsense").json()["sets"]) == {str(taskset.pk)}
-    assert ask(client).json() == {"sets": {}, "subtasks": {}, "poll": None}
+    assert ask(client).json() == {
+        "sets": {},
+        "subtasks": {},
+        "poll": None,
+        "deserted": False,
+    }
 
 
 def test_it_is_for_those_who_may_view_sets(client):

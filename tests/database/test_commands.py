@@ -216,4 +216,20 @@ def test_verifying_finds_and_repairs_wrong_counts() -> None:
 def test_verifying_takes_ids() -> None:
     with pytest.raises(CommandError, match="not an id"):
         call("verifytasksets", "nonsense")
-    assert call("verifytasksets", str(new_id())) == "0 task sets with wrong counts\n"
+    unknown = str(new_id())
+    with pytest.raises(CommandError, match=f"there is no task set {unknown}"):
+        call("verifytasksets", unknown)
+    assert call("verifytasksets", three().id) == "0 task sets with wrong counts\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["status", "--watch"], "--watch needs the id"),
+        (["--terminate"], "go with revoke"),
+        (["--limit", "-1"], "not a whole number from 1"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(arguments: list[str], advice: str) -> None:
+    with pytest.raises(CommandError, match=advice):
+        call("tasksets", *arguments)

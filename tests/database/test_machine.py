@@ -168,7 +168,10 @@ class Machine(RuleBasedStateMachine):
             is_mine = (before.worker_id, before.claims) == (worker, claimed.claims)
             is_held = is_mine and before.status == SubtaskStatus.RUNNING
             # What it has written already is acknowledged once more, and counts for nothing.
-            is_known = is_mine and before.is_finished and before.status == outcome.status
+            is_called_off = before.status == SubtaskStatus.REVOKED and not outcome.is_final
+            is_known = is_mine and (
+                is_called_off or (before.is_finished and before.status == outcome.status)
+            )
             assert (claimed.id in written) == (is_held or is_known)
             self.accepted[claimed.id, claimed.claims] += is_held
             assert self.accepted[claimed.id, claimed.claims] <= 1

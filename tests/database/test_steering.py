@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 
-from django_tasksets import TaskSet, TaskSetResult, UnknownId, steering
+from django_tasksets import (
+    AlreadyApplied,
+    AsyncResult,
+    TaskSet,
+    TaskSetResult,
+    UnknownId,
+    gen_unique_id,
+    steering,
+    sweeping,
+)
+from django_tasksets.completion import locked_state
 from django_tasksets.control import delete_set, revoke_rest
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
@@ -297,7 +309,7 @@ class Meanwhile:
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     monkeypatch.setattr(steering, "SLICE", 1)
-    monkeypatch.setattr("django_tasksets.slicing.slices.__defaults__", (1,))
+    monkeypatch.setitem(cast(dict[str, Any], slices.__kwdefaults__), "size", 1)
     return Meanwhile(monkeypatch)
 
 
@@ -364,11 +376,168 @@ def test_pruning_ends_a_deletion_that_was_cut_short() -> None:
     assert not SubtaskRecord.objects.filter(taskset_id=key_of(result)).exists()
 
 
+def test_a_saved_set_is_applied_or_deleted(meanwhile: Meanwhile) -> None:
+    setid, key = gen_unique_id(), gen_unique_id()
+    result = TaskSetResult(setid, [AsyncResult(key)])
+    result.save()
+    call = tasks.flaky.subtask((0, "good"), options={"task_id": key})
+    refused: list[bool] = []
+
+    def apply() -> None:
+        try:
+            TaskSet([call]).apply_async(taskset_id=setid)
+        except AlreadyApplied:
+            refused.append(True)
+
+    meanwhile.call(apply)
+    delete_set(key_of(result))
+    assert refused
+    assert not SubtaskRecord.objects.exists()
+    assert not TaskSetRecord.objects.exists()
+
+
+def test_a_set_that_is_deleted_meanwhile_is_run_again_as_a_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(cast(dict[str, Any], slices.__kwdefaults__), "size", 2)
+    result = flaky_set("good", "good", "good", "good")
+    run_subtasks()
+    copy, copies = steering.copied, 0
+
+    def copied(*args: Any, **kwargs: Any) -> Any:
+        nonlocal copies
+        copies += 1
+        if copies == 2:
+            delete_set(key_of(result))
+        return copy(*args, **kwargs)
+
+    monkeypatch.setattr(steering, "copied", copied)
+    with pytest.raises(UnknownId):
+        rerun_set(key_of(result))
+    assert not SubtaskRecord.objects.exists()
+
+
+def test_several_sets_are_locked_in_the_order_of_their_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = [flaky_set("bad") for _ in range(5)]
+    run_subtasks()
+    locked: list[uuid.UUID] = []
+
+    def lock(store: Any, taskset_id: uuid.UUID) -> Any:
+        locked.append(taskset_id)
+        return locked_state(store, taskset_id)
+
+    monkeypatch.setattr(steering, "locked_state", lock)
+    rows = SubtaskRecord.objects.exclude(started_at=None).order_by("?")
+    retry_subtasks(list(rows.values_list("id", flat=True)))
+    assert locked == sorted(locked)
+    assert set(locked) == {key_of(result) for result in results}
+
+
+def test_an_error_group_counts_failures_and_no_revoked_attempts() -> None:
+    result = flaky_set("bad", "bad")
+    run_subtasks()
+    revoked = SubtaskRecord.objects.filter(taskset_id=key_of(result), position=1)
+    retry_subtasks(list(revoked.values_list("id", flat=True)))
+    # Its attempt has left a fingerprint; then it is revoked.
+    mark = SubtaskRecord.objects.get(taskset_id=key_of(result), position=0).error_fingerprint
+    revoked.update(error_fingerprint=mark)
+    result.revoke()
+    assert retry_subtasks(list(revoked.values_list("id", flat=True))) == 1
+    assert [group.count for group in ErrorGroupRecord.objects.all()] == [1]
+
+
+def test_what_is_retried_is_not_terminated(meanwhile: Meanwhile) -> None:
+    result = flaky_set("good", "good")
+    get_store().claim(uuid.uuid4(), (), 2)
+
+    def unmark() -> None:
+        TaskSetRecord.objects.update(revoke_requested_at=None)
+
+    meanwhile.call(unmark)
+    result.revoke(terminate=True)
+    assert set(SubtaskRecord.objects.members().values_list("revoke_flag")) == {(0,)}
+
+
+def test_a_callback_that_never_began_can_be_retried() -> None:
+    result = TaskSet(
+        [tasks.flaky.subtask((0, "good"))], on_success=tasks.note.subtask(("success",))
+    ).apply_async()
+    callback = SubtaskRecord.objects.callbacks().get()
+    # Revoked by itself, and not due before its set has ended.
+    result.callbacks["on_success"].revoke()
+    assert retry_subtasks([callback.id]) == 0
+    run_subtasks()
+    assert tasks.noted == []
+    assert retry_subtasks([callback.id]) == 1
+    run_subtasks()
+    assert tasks.noted == ["success"]
+
+
+def test_what_is_revoked_over_the_limit_says_why() -> None:
+    flaky_set("bad", "good", "good", max_failures=0)
+    run_subtasks()
+    reasons = SubtaskRecord.objects.members().filter(status="REVOKED").values_list("reason")
+    assert set(reasons) == {("too many failures",)}
+
+
+def test_under_always_eager_callbacks_follow_the_limit_and_the_revocation() -> None:
+    with override_settings(TASKSETS={"ALWAYS_EAGER": True}):
+        flaky_set("bad", "bad", "good", max_failures=0)
+        assert tasks.noted == ["failure", "finish"]
+        result = flaky_set()
+        assert tasks.noted == ["failure", "finish", "success", "finish"]
+        opened = TaskSet([], on_finish=tasks.note.subtask(("revoked",))).open().__enter__()
+        opened.revoke()
+    assert tasks.noted[-1] == "revoked"
+    assert result.successful()
+
+
+def test_the_sweep_leaves_an_open_set_that_was_just_added_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = TaskSet([]).open().__enter__()
+    long_ago = timezone.now() - timedelta(days=9)
+    TaskSetRecord.objects.update(enqueued_at=long_ago)
+    unlocked = sweeping._unlocked
+
+    def add_and_look(store: Any, ids: Any) -> Any:
+        if list(ids) == [key_of(result)]:
+            result.add(tasks.flaky.subtask((0, "good")))
+        return unlocked(store, ids)
+
+    monkeypatch.setattr(sweeping, "_unlocked", add_and_look)
+    sweep(get_store())
+    assert members(result) == ["READY"]
+    assert result.record is not None
+    assert result.record.is_open
+
+
+def test_what_is_retried_while_it_is_pruned_or_forgotten_stays(meanwhile: Meanwhile) -> None:
+    kept, alone = flaky_set("bad", "good"), tasks.flaky.delay(9, "bad")
+    run_subtasks()
+    tasks.mend()
+    old = timezone.now() - timedelta(days=99)
+    TaskSetRecord.objects.update(finished_at=old)
+    SubtaskRecord.objects.update(finished_at=old)
+    meanwhile.call(run_subtasks)
+    retry_failed_set(key_of(kept))
+    retry_subtasks([uuid.UUID(alone.id)])
+
+    pruned = prune(Retention(successful=timedelta(days=30), others=timedelta(days=30)))
+
+    assert (pruned.sets, pruned.subtasks) == (0, 0)
+    assert kept.successful()
+    assert alone.successful()
+
+
 def test_slices_go_by_positions_and_leave_out_what_is_empty() -> None:
     result = flaky_set(*["good"] * 9)
     rows = SubtaskRecord.objects.filter(taskset_id=key_of(result))
-    wanted = rows.filter(position__in=(0, 2, 3, 8)).order_by("position")
+    rows.exclude(position__in=(0, 2, 3, 8)).members().delete()
 
-    parts = [list(part.values_list("position", flat=True)) for part in slices(wanted, 2)]
+    parts = slices(get_store(), key_of(result), size=2)
 
-    assert parts == [[0], [2, 3], [8]]
+    found = [list(part.order_by("position")) for part in parts]
+    assert [[row.position for row in rows] for rows in found] == [[0], [2, 3], [8]]

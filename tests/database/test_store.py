@@ -462,10 +462,14 @@ class TestFinish:
         for deferrals in (0, 1):
             (claimed,) = store.claim_ids(WORKER, [key])
             assert claimed.deferrals == deferrals
-            write(store, flow.outcome(claimed, "READY", deferred=True))
+            write(store, flow.outcome(claimed, "READY", started=None, deferred=True))
+        (claimed,) = store.claim_ids(WORKER, [key])
+        write(store, flow.outcome(claimed, "READY", started=None))
+        assert flow.fetch(key).deferrals == 2
+        # Once it has been called, it begins anew.
         (claimed,) = store.claim_ids(WORKER, [key])
         write(store, flow.outcome(claimed, "READY"))
-        assert flow.fetch(key).deferrals == 2
+        assert flow.fetch(key).deferrals == 0
 
     def test_a_batch_takes_few_statements(self, store: PortableStore) -> None:
         claimed = store.claim_ids(WORKER, flow.enqueue(store, 100))
@@ -498,6 +502,14 @@ class TestFinish:
 
 
 class TestRecorded:
+    def test_what_was_called_off_under_my_fence_is_mine(self, store: PortableStore) -> None:
+        claimed = claim_one(store)
+        store.flag([claimed.id], 1)
+        outcome = flow.outcome(claimed, "SCHEDULED", retried=True)
+        write(store, outcome)
+        (mine,) = store.recorded(WORKER, [outcome])
+        assert (mine.status, mine.reason) == ("REVOKED", "revoked")
+
     def test_what_is_final_under_my_fence_is_mine(self, store: PortableStore) -> None:
         claimed = store.claim_ids(WORKER, flow.enqueue(store, 2))
         done = [flow.outcome(claimed[0]), flow.outcome(claimed[1], "FAILED")]

@@ -147,6 +147,20 @@ class TestHeldRows:
             assert flow.counts_of(other) == (1, 0, 1, 0, 0)
         assert sweep(store) == 1
 
+    def test_a_sweep_revokes_what_has_expired_past_what_is_held(
+        self, other_connection: BaseDatabaseWrapper
+    ) -> None:
+        store = get_store()
+        held, other = flow.make_sets(store, 2, 1)
+        SubtaskRecord.objects.update(expires_at=store.now())
+        with transaction.atomic(using="other"):
+            hold(TaskSetRecord.objects, held.id)
+            assert Background(lambda: sweep(store)).join() == 0
+            assert flow.counts_of(held) == (1, 1, 0, 0, 0)
+            assert flow.counts_of(other) == (1, 0, 0, 0, 1)
+        assert sweep(store) == 0
+        assert flow.counts_of(held) == (1, 0, 0, 0, 1)
+
     def test_a_deadlock_is_resolved_by_another_try(
         self, other_connection: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from ...conf import current
-from ...exceptions import InvalidOption
-from ...packing import checked_queue
 from ...worker.options import WorkerOptions
 from ...worker.supervisor import Supervisor
+from ..arguments import positive, queue_names, seconds, size, some_seconds
 
 
 class Command(BaseCommand):
@@ -111,48 +109,6 @@ class Command(BaseCommand):
             alias=current().DATABASE, **{name: options[name] for name in names}
         )
         sys.exit(Supervisor(worker_options).run())
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def size(text: str) -> int:
-    """An argument like 500M, in bytes."""
-    match = re.fullmatch(r"(\d+)([KMG]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError("expected a number of bytes, or with K, M or G")
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
-
-
-def seconds(text: str) -> float:
-    """An argument that is a length of time."""
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds")
-    return number
-
-
-def some_seconds(text: str) -> float:
-    """An argument that is a length of time, and not none."""
-    number = seconds(text)
-    if not number:
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return number
-
-
-def queue_names(text: str) -> tuple[str, ...]:
-    """An argument that is a list of queue names; `*` is all."""
-    if text == "*":
-        return ()
-    try:
-        return tuple(checked_queue(name.strip(), "--queues") for name in text.split(","))
-    except InvalidOption as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def configure_logging(logger: logging.Logger, verbosity: int) -> None:

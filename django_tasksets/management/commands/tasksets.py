@@ -17,6 +17,7 @@ from ...progress import as_line
 from ...setresults import TaskSetResult
 from ...steering import pause_set, rerun_set, resume_set, retry_failed_set, retry_subtasks
 from ...store import get_store
+from ..arguments import positive
 
 
 class Action(NamedTuple):
@@ -69,7 +70,7 @@ class Command(BaseCommand):
         parser.add_argument("--reason", help="with revoke: kept with what is revoked")
         parser.add_argument("--watch", action="store_true", help="show status until it is finished")
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
-        parser.add_argument("--limit", type=int, default=20, help="how many to list")
+        parser.add_argument("--limit", type=positive, default=20, help="how many to list")
 
     def handle(self, **options: Any) -> None:
         """Do it; errors of the package are the command's."""
@@ -102,7 +103,11 @@ class Command(BaseCommand):
             self.stdout.write(action.said_of_subtasks.format(action.to_subtasks([key], **how)))
 
     def _status(self, options: dict[str, Any]) -> None:
+        if options["terminate"] or options["reason"]:
+            raise CommandError("--terminate and --reason go with revoke")
         if options["id"] is None:
+            if options["watch"]:
+                raise CommandError("--watch needs the id of a task set")
             latest = TaskSetRecord.objects.using(get_store().alias).order_by("-enqueued_at")
             for key in latest.values_list("id", flat=True)[: options["limit"]]:
                 self._show(TaskSetResult(key), as_json=options["json"])

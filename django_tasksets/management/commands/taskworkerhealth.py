@@ -13,6 +13,7 @@ from ...conf import current
 from ...models import SubtaskRecord, WorkerRecord
 from ...statuses import Role
 from ...store import get_store
+from ..arguments import seconds
 
 
 class Command(BaseCommand):
@@ -26,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--queue", help="look at the waiting time in this queue only")
         parser.add_argument(
             "--max-waiting",
-            type=float,
+            type=seconds,
             metavar="SECONDS",
             help="unhealthy if a subtask has waited longer since it could have begun",
         )

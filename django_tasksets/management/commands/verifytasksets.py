@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...exceptions import InvalidId
 from ...ids import parse_id
+from ...models import TaskSetRecord
 from ...store import get_store
 from ...verifying import discrepancies, repair
 
@@ -28,7 +29,11 @@ class Command(BaseCommand):
         """Compare, list what differs, repair if asked to."""
         store = get_store()
         wrong = 0
-        for found in discrepancies(store, [self._id(text) for text in options["ids"]]):
+        ids = [self._id(text) for text in options["ids"]]
+        known = TaskSetRecord.objects.using(store.alias).filter(id__in=ids)
+        if unknown := set(ids) - set(known.values_list("id", flat=True)):
+            raise CommandError(f"there is no task set {', '.join(sorted(map(str, unknown)))}")
+        for found in discrepancies(store, ids):
             wrong += 1
             self.stdout.write(str(found))
             if options["fix"] and repair(store, found.taskset_id):

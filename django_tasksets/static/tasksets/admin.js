@@ -63,6 +63,9 @@ class Watcher {
         showStatus(place.querySelector(".tasksets-status"), status);
       }
     }
+    for (const note of document.querySelectorAll("[data-tasksets-deserted]")) {
+      note.hidden = !answer.deserted;
+    }
     this.pause = answer.poll;
   }
 }
@@ -94,6 +97,7 @@ function standing(place) {
   return {
     status: place.querySelector(".tasksets-status")?.dataset.tasksetsState,
     failed: place.querySelector("[data-tasksets-field=failed]")?.textContent,
+    remaining: place.querySelector("[data-tasksets-field=remaining]")?.textContent,
     quarter: bar && Math.floor((bar.value * 4) / bar.max),
   };
 }
@@ -112,7 +116,8 @@ function showStatus(element, status) {
 }
 
 /* Screen readers are told at every quarter and at every change of status, not at every count; and
-   that the tables below have grown old is told once something has failed or the status changed. */
+   that the tables below have grown old is told once something has failed or the status changed, or
+   once anything has ended, if what is waited for is among them. */
 function announce(place, set, before) {
   const now = standing(place);
   if (before.status !== now.status || before.quarter !== now.quarter) {
@@ -120,7 +125,11 @@ function announce(place, set, before) {
     setText(place.querySelector("[data-tasksets-announce]"), text);
   }
   const note = document.querySelector("[data-tasksets-stale]");
-  if (note && (before.status !== now.status || before.failed !== now.failed)) note.hidden = false;
+  const waits = document.getElementById("tasksets-waiting") !== null;
+  const differs = (name) => before[name] !== now[name];
+  if (note && (differs("status") || differs("failed") || (waits && differs("remaining")))) {
+    note.hidden = false;
+  }
 }
 
 const source = document.querySelector("[data-tasksets-url]");
