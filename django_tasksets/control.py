@@ -263,8 +263,8 @@ def _refuse_needed(store: Store, rows: SubtaskQuerySet) -> None:
 
 
 def forget_set(taskset_id: uuid.UUID) -> None:
-    """Drop the results and errors of a finished set's members, in slices of a transaction each;
-    the set and its counts stay.
+    """Drop the return values and tracebacks of a finished set's members, in slices of a
+    transaction each; arguments, reasons, groups of errors and counts stay.
 
     Raises StillUnfinished while the set or a callback of it is unfinished.
     """

@@ -150,7 +150,7 @@ class TaskSetResult(Standing):
         return type(self)(steering.rerun_set(self._id))
 
     def forget(self) -> None:
-        """Drop the members' results and errors; the set and its counts stay.
+        """Drop what the members returned, and their tracebacks; arguments, reasons and counts stay.
 
         Raises StillUnfinished while the set or a callback of it is unfinished.
         """

@@ -77,8 +77,13 @@ def test_that_nothing_goes_on_without_a_worker_is_told(client):
     taskset = make_set(["READY"])
     assert ask(client, taskset.pk).json()["deserted"] is True
     etag = ask(client, taskset.pk)["ETag"]
+    url = reverse("admin:tasksets_tasksetrecord_change", args=[taskset.pk])
+    hidden = "data-tasksets-deserted hidden"
+    assert hidden not in client.get(url).content.decode()
 
     make_worker()
+
+    assert hidden in client.get(url).content.decode()
 
     answer = ask(client, taskset.pk, HTTP_IF_NONE_MATCH=etag)
     assert (answer.status_code, answer.json()["deserted"]) == (200, False)
