@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from django_tasksets import TaskSet
@@ -233,3 +234,16 @@ def test_verifying_takes_ids() -> None:
 def test_what_would_be_ignored_is_refused(arguments: list[str], advice: str) -> None:
     with pytest.raises(CommandError, match=advice):
         call("tasksets", *arguments)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="tables are renamed in a transaction")
+@pytest.mark.parametrize(
+    "name", ["tasksets", "taskworkerhealth", "prunetasksets", "verifytasksets"]
+)
+def test_a_database_without_tables_is_told_in_one_line(name: str) -> None:
+    with connection.cursor() as cursor:
+        for model in (TaskSetRecord, SubtaskRecord, WorkerRecord):
+            table = model._meta.db_table
+            cursor.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
+    with pytest.raises(CommandError, match="run `migrate`"):
+        call(name)

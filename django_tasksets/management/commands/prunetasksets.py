@@ -7,15 +7,16 @@ import datetime
 import re
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from ...conf import current
 from ...pruning import Retention, prune
+from ..base import DatabaseCommand
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Deletes finished task sets and single subtasks that are past their retention."""
 
     help = __doc__

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from ...control import delete_set, forget, forget_set, revoke_set, revoke_subtasks
 from ...exceptions import TaskSetsError
@@ -18,6 +18,7 @@ from ...setresults import TaskSetResult
 from ...steering import pause_set, rerun_set, resume_set, retry_failed_set, retry_subtasks
 from ...store import get_store
 from ..arguments import positive
+from ..base import DatabaseCommand
 
 
 class Action(NamedTuple):
@@ -48,7 +49,7 @@ ACTIONS = {
 }
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Shows task sets, watches one, steers sets and subtasks: the admin's buttons in a shell."""
 
     help = __doc__

@@ -6,7 +6,7 @@ import datetime
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db.models import Q
 
 from ...conf import current
@@ -14,9 +14,10 @@ from ...models import SubtaskRecord, WorkerRecord
 from ...statuses import Role
 from ...store import get_store
 from ..arguments import seconds
+from ..base import DatabaseCommand
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Exits with 0 if a worker is alive and the queues move, else with 1: for health probes."""
 
     help = __doc__

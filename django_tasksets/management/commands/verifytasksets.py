@@ -6,16 +6,17 @@ import sys
 import uuid
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from ...exceptions import InvalidId
 from ...ids import parse_id
 from ...models import TaskSetRecord
 from ...store import get_store
 from ...verifying import discrepancies, repair
+from ..base import DatabaseCommand
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     """Recounts task sets from their subtasks; exits with 1 if a count is wrong."""
 
     help = __doc__
