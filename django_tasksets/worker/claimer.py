@@ -191,9 +191,12 @@ class Claimer(Bookkeeper):
         self._watched = now
         self._load.set_revoked(self._worker.store.flagged(self._worker.id))
         self._executors.loop.cancel(self._load.revoked(), REVOKED)
-        if self._executors.waiting() and self._load.is_stalled():
+        waiting = self._executors.waiting()
+        if waiting and self._load.is_stalled():
             self._executors.give_back_unstarted()
             self._load.slow_down()
+        elif self._load.is_far_ahead(waiting):
+            self._executors.give_back_unstarted()
 
 
 def is_async(task_name: str) -> bool:

@@ -17,6 +17,8 @@ from .options import WorkerOptions
 # How much work to hold ahead of the executors: enough that they never wait for a claim, too
 # little to keep from an idle worker.
 AHEAD: Final[Seconds] = 0.2
+# More than this is given back: when long tasks come after short ones, of which many were claimed.
+TOO_FAR: Final[Seconds] = 4 * AHEAD
 # How much to hold besides what the loop awaits: beyond it most has been executed, and is not
 # recorded because the database is slow or away, or not told because receivers are slow.
 MAX_HELD: Final = 3000
@@ -235,6 +237,11 @@ class Load:
     def is_stalled(self) -> bool:
         """Nothing has begun for a while: what waits would wait behind something long."""
         return time.monotonic() - self._moved > STALL
+
+    def is_far_ahead(self, waiting: int) -> bool:
+        """What waits would take much longer than was thought when it was claimed: it keeps others
+        waiting, of sets that have come since too."""
+        return waiting * (self._mean or 0) > TOO_FAR * self._threads
 
     def slow_down(self) -> None:
         """Claim nothing ahead until something has ended soon again."""

@@ -46,6 +46,16 @@ def test_at_first_one_for_each_thread(load: Load) -> None:
     assert load.wanted(waiting=3) == 1
 
 
+def test_what_is_little_of_short_tasks_is_too_much_of_long_ones(load: Load) -> None:
+    load.observe(0.0001)
+    assert not load.is_far_ahead(2000)
+    for _ in range(100):
+        load.observe(0.01)
+    assert load.is_far_ahead(2000)
+    assert not load.is_far_ahead(load.target())
+    assert not load.is_far_ahead(0)
+
+
 def test_short_tasks_are_claimed_ahead_and_long_ones_are_not(load: Load) -> None:
     load.observe(0.01)
     assert load.target() == 80
