@@ -186,6 +186,7 @@ class SubtaskRecord(models.Model):
     # in the set, so that a long set leaves room for the short ones that come after it.
     claim_order = models.BigIntegerField(_("claim order"), default=0)
     run_after = models.DateTimeField(_("run after"), null=True, blank=True)
+    # NULL again once it is over.
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
 
     status = models.CharField(
@@ -260,9 +261,9 @@ class SubtaskRecord(models.Model):
                 name="tasksets_sub_failed",
             ),
             PartialIndex(
-                fields=["status", "expires_at"],
+                fields=["expires_at"],
                 where=Q(expires_at__isnull=False),
-                otherwise=["status", "expires_at"],
+                otherwise=["expires_at"],
                 name="tasksets_sub_expiring",
             ),
             # Subtasks that belong to no set are pruned one by one.

@@ -119,15 +119,12 @@ def _half_resumed(store: Store) -> list[uuid.UUID]:
 
 def revoke_expired(store: Store) -> None:
     """Revoke what has expired before anybody claimed it, in slices of a transaction each."""
-    subtasks = SubtaskRecord.objects.using(store.alias)
-    for status in (SubtaskStatus.READY, SubtaskStatus.SCHEDULED, SubtaskStatus.WAITING):
-        # Status by status: so the index gives them in their order.
-        expired = subtasks.filter(status=status, expires_at__lte=Now()).order_by("expires_at")
-        if status == SubtaskStatus.WAITING:
-            # A callback that is not released may expire; its set's end decides what becomes of it.
-            expired = expired.filter(role=Role.MEMBER)
-        while _revoke_some(store, expired[:CHUNK]):
-            pass
+    # A callback that is not released may expire; its set's end decides what becomes of it.
+    unreleased = ~Q(role=Role.MEMBER) & Q(status=SubtaskStatus.WAITING)
+    pending = SubtaskRecord.objects.using(store.alias).pending().exclude(unreleased)
+    expired = pending.filter(expires_at__lte=Now()).order_by("expires_at")
+    while _revoke_some(store, expired[:CHUNK]):
+        pass
 
 
 def _revoke_some(store: Store, expired: SubtaskQuerySet) -> int:

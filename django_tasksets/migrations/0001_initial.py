@@ -196,7 +196,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='subtaskrecord',
-            index=django_tasksets.indexes.PartialIndex(fields=['status', 'expires_at'], name='tasksets_sub_expiring', otherwise=('status', 'expires_at'), where=models.Q(('expires_at__isnull', False))),
+            index=django_tasksets.indexes.PartialIndex(fields=['expires_at'], name='tasksets_sub_expiring', otherwise=('expires_at',), where=models.Q(('expires_at__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='subtaskrecord',

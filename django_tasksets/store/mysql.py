@@ -50,7 +50,8 @@ SUCCEED: Final = quoted(
         id CHAR(36) PATH '$[0]', value LONGTEXT PATH '$[1]', age DOUBLE PATH '$[2]'
     )) outcome STRAIGHT_JOIN {SUBTASK} s ON s.id = outcome.id SET
         s.status = 'SUCCESSFUL', s.return_value = outcome.value, s.attempts = s.attempts + 1,
-        s.reason = '', s.finished_at = UTC_TIMESTAMP(6), s.started_at = coalesce(
+        s.reason = '', s.finished_at = UTC_TIMESTAMP(6), s.expires_at = NULL,
+        s.started_at = coalesce(
             s.started_at, UTC_TIMESTAMP(6) - INTERVAL outcome.age SECOND)"""
 )
 

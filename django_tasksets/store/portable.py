@@ -30,6 +30,8 @@ from .moments import Now, from_now
 from .transactions import Transactions
 
 REVOKED: Final = SubtaskStatus.REVOKED
+# What is over expires no more: so the index of what may holds nothing else.
+OVER: Final = {"finished_at": Now(), "expires_at": None}
 # How many characters of a subtask's history are kept; with more it begins anew.
 MAX_ERRORS: Final = 262_144
 # SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
@@ -158,7 +160,7 @@ class PortableStore(Transactions):
         if outcome.deferred:
             changes["deferrals"] = F("deferrals") + 1
         if outcome.is_final:
-            changes |= {"finished_at": Now(), "return_value": outcome.return_value}
+            changes |= OVER | {"return_value": outcome.return_value}
         else:
             changes |= _given_back(outcome)
         self.subtasks.filter(id=outcome.claimed.id).update(**changes)
@@ -260,9 +262,7 @@ class PortableStore(Transactions):
             # A callback that was given an eta or a countdown waits for that too.
             waiting.filter(id__in=batch).update(status=ready_when_due())
         for batch in batches(unneeded, BATCH):
-            waiting.filter(id__in=batch).update(
-                status=SubtaskStatus.REVOKED, reason=reason, finished_at=Now()
-            )
+            waiting.filter(id__in=batch).update(status=SubtaskStatus.REVOKED, reason=reason, **OVER)
 
     # Revoke
 
@@ -272,7 +272,7 @@ class PortableStore(Transactions):
             rows = self.locked(self.subtasks.pending().filter(id__in=batch), skip=True)
             found = [Ended._make(row) for row in rows.values_list(*Ended._fields)]
             self.subtasks.filter(id__in=[row.id for row in found]).update(
-                status=SubtaskStatus.REVOKED, reason=reason, finished_at=Now()
+                status=SubtaskStatus.REVOKED, reason=reason, **OVER
             )
             ended += found
         return ended

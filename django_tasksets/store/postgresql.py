@@ -65,6 +65,7 @@ SUCCEED: Final = f"""
     )
     UPDATE {SUBTASK} s SET status = 'SUCCESSFUL', return_value = outcome.value,
         attempts = s.attempts + 1, finished_at = statement_timestamp(), reason = '',
+        expires_at = NULL,
         started_at = coalesce(
             s.started_at, statement_timestamp() - outcome.age * interval '1 second')
     FROM mine JOIN unnest(
@@ -84,6 +85,7 @@ WRITE: Final = f"""
         started_at = CASE WHEN outcome.begun = 0 THEN s.started_at ELSE coalesce(
             s.started_at, statement_timestamp() - outcome.age * interval '1 second') END,
         finished_at = CASE WHEN outcome.is_final THEN statement_timestamp() END,
+        expires_at = CASE WHEN NOT outcome.is_final THEN s.expires_at END,
         worker_id = CASE WHEN outcome.is_final THEN s.worker_id END,
         claimed_at = CASE WHEN outcome.is_final THEN s.claimed_at END,
         run_after = CASE WHEN outcome.has_time THEN coalesce(outcome.run_after,

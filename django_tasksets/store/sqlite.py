@@ -56,6 +56,7 @@ WRITE: Final = f"""
             WHEN length(errors) < {MAX_ERRORS} THEN errors || %s ELSE coalesce(%s, errors) END,
         error_fingerprint = coalesce(%s, error_fingerprint), attempts = attempts + %s,
         started_at = coalesce(started_at, %s), finished_at = %s,
+        expires_at = CASE WHEN %s THEN NULL ELSE expires_at END,
         worker_id = CASE WHEN %s THEN worker_id END, claimed_at = CASE WHEN %s THEN claimed_at END,
         run_after = coalesce(%s, run_after), args = coalesce(%s, args),
         kwargs = coalesce(%s, kwargs), retries = retries + %s, crashes = crashes + %s,
@@ -63,7 +64,7 @@ WRITE: Final = f"""
     WHERE id = %s"""
 # The plus keeps the batch in charge: each of it is to find its row by the id.
 SUCCEED: Final = f"""
-    UPDATE {SUBTASK} SET status = 'SUCCESSFUL', reason = '', finished_at = %s,
+    UPDATE {SUBTASK} SET status = 'SUCCESSFUL', reason = '', finished_at = %s, expires_at = NULL,
         return_value = outcome.value ->> 2, attempts = attempts + 1,
         started_at = coalesce(started_at, outcome.value ->> 3)
     FROM json_each(%s) outcome
@@ -266,6 +267,7 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
         int(has_begun),
         _text(now - datetime.timedelta(seconds=outcome.age())) if has_begun else None,
         _text(now) if is_final else None,
+        is_final,
         is_final,
         is_final,
         None if run_after is None else _text(run_after),

@@ -93,7 +93,6 @@ def fill() -> None:
                 "status": "'SUCCESSFUL'",
                 "finished_at": past,
                 "worker_id": quoted(WORKER),
-                "expires_at": past,
             },
         ),
         (MANY, {"status": "'SCHEDULED'", "run_after": future, "expires_at": future}),

@@ -444,6 +444,13 @@ class TestFinish:
         write(store, outcome)
         assert flow.fetch(claimed.id).status == "READY"
 
+    @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED", "REVOKED", "READY"])
+    def test_what_is_over_expires_no_more(self, store: PortableStore, status: str) -> None:
+        moment = timezone.now() + datetime.timedelta(days=1)
+        claimed = claim_one(store, expires_at=moment)
+        write(store, flow.outcome(claimed, status))
+        assert (flow.fetch(claimed.id).expires_at is None) == (status != "READY")
+
     def test_the_history_of_errors_has_an_end(self, store: PortableStore) -> None:
         (key,) = flow.enqueue(store, 1)
         line = json.dumps({"message": "x" * (MAX_ERRORS // 3)})
