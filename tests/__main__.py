@@ -28,10 +28,13 @@ from dataclasses import dataclass
 
 from bootstrap import Environment, Interpreter, SetupError, requirements, say
 from tests import services
+from tests.chaos import scale, table
+from tests.chaos.server import ServerError, own
 
 ALONE = "serial or processes or browser"
-BESIDE = ["-n", "2", "-m", f"not ({ALONE} or benchmark)"]
+BESIDE = ["-n", "2", "-m", f"not ({ALONE} or chaos or benchmark)"]
 """Two test processes, each with a database of its own."""
+CHAOS = "tests/chaos"
 ONCE = ("tests/unit", "tests/docs")
 """Directories whose tests do not depend on the kind of database."""
 NO_TESTS = 5
@@ -106,6 +109,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="on this database only; may be given again",
     )
     parser.add_argument("--checks", action="store_true", help="the checks only")
+    parser.add_argument(
+        "--chaos", action="store_true", help="the experiments of tests/chaos only, at full size"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="with --chaos: begin none after so many, on each database"
+    )
     options, selection = parser.parse_known_args(arguments)
     options.database = options.database or ([chosen] if chosen else list(services.DATABASES))
     return options, selection
@@ -119,9 +128,12 @@ def _run(options: argparse.Namespace, selection: list[str]) -> Iterator[Row]:
         yield from _checks(pairs[0])
     if options.checks:
         return
+    if options.chaos:
+        yield from _chaos_in_full(pairs[0], options, selection)
+        return
     yield from _absent_services(options.database)
-    for pair in pairs if options.pairs else pairs[:1]:
-        yield from _tests(pair, options.database, selection)
+    for share, pair in enumerate(pairs if options.pairs else pairs[:1]):
+        yield from _tests(pair, options.database, selection, share)
     if options.pairs and len(pairs) < 2:
         yield _not_run("Django 6 needs Python 3.12 or newer, and none is found here")
 
@@ -205,7 +217,7 @@ def _not_run(reason: str) -> Row:
     return Row("", "not run", failed=int(services.under_ci()), note=reason)
 
 
-def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterator[Row]:
+def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: int) -> Iterator[Row]:
     environment = pair.environment()
     once = [directory for directory in ONCE if Path(directory).exists()]
     databases = [name for name in databases if not services.DATABASES[name].absent()]
@@ -219,12 +231,16 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterat
         yield _check(environment, "migrations", *command)
         yield from _pytest(environment, "sqlite", "unit and docs", [*once, *BESIDE])
     for name in databases:
-        if selection:
+        if any(argument.startswith(CHAOS) for argument in selection):
+            yield from _chaos(environment, name, "selected", selection, {})
+        elif selection:
             yield from _pytest(environment, name, "selected", selection)
         else:
             rest = ["tests", *(f"--ignore={directory}" for directory in ONCE)]
             yield from _pytest(environment, name, "one at a time", [*rest, "-m", ALONE])
             yield from _pytest(environment, name, "two at a time", [*rest, *BESIDE])
+            variables = {scale.SHARE: str(share)}
+            yield from _chaos(environment, name, "chaos, a selection", [CHAOS], variables)
 
 
 def _driver_missing(environment: Environment, kind: services.Database) -> str | None:
@@ -239,18 +255,55 @@ def _driver_missing(environment: Environment, kind: services.Database) -> str | 
     return None
 
 
+def _chaos(
+    environment: Environment,
+    database: str,
+    part: str,
+    arguments: Sequence[str],
+    variables: dict[str, str],
+) -> Iterator[Row]:
+    """Experiments, on a server of their own that they may break."""
+    try:
+        with own(database) as where:
+            yield from _pytest(environment, database, part, arguments, variables | where)
+    except ServerError as error:
+        yield _not_run(f"{services.DATABASES[database].title}, chaos: {error}")
+
+
+def _chaos_in_full(pair: Pair, options: argparse.Namespace, selection: list[str]) -> Iterator[Row]:
+    """All of them at full size, on one database after the other; then the table of figures."""
+    environment = pair.environment()
+    variables = {scale.FULL: "1"}
+    if options.minutes is not None:
+        variables[scale.MINUTES] = str(options.minutes)
+    for name in options.database:
+        if reason := _driver_missing(environment, services.DATABASES[name]):
+            yield _not_run(reason)
+        else:
+            arguments = selection or [CHAOS, "-v", "-s"]
+            yield from _chaos(environment, name, "chaos", arguments, variables)
+    say(f"\n{table.table()}")
+
+
 def _pytest(
-    environment: Environment, database: str, part: str, arguments: Sequence[str]
+    environment: Environment,
+    database: str,
+    part: str,
+    arguments: Sequence[str],
+    variables: dict[str, str] | None = None,
 ) -> Iterator[Row]:
     title, what = _title(environment), f"{services.DATABASES[database].title}, {part}"
     say(f"\n== {title}: {what}")
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
         command = ["-m", "pytest", *arguments, f"--junit-xml={report}"]
-        code, seconds = _call(environment, command, {services.DATABASE: database})
+        variables = {services.DATABASE: database, **(variables or {})}
+        code, seconds = _call(environment, command, variables)
         if code == NO_TESTS:
             return
         passed, failed, skipped = _counts(report)
+        if scale.FULL in variables and report.exists():
+            table.keep(report, services.DATABASES[database].title)
     if code != 0 and not failed:
         failed = 1  # It ended before, or after, its tests.
     yield Row(title, what, passed, failed, skipped, seconds)

@@ -14,7 +14,11 @@ from tests import services
 
 ROOT = Path(__file__).resolve().parent.parent
 # One at a time: these look at processes, signals and screens of the whole machine.
-MARKS_OF_DIRECTORIES = {"processes": pytest.mark.processes, "browser": pytest.mark.browser}
+MARKS_OF_DIRECTORIES = {
+    "processes": pytest.mark.processes,
+    "browser": pytest.mark.browser,
+    "chaos": pytest.mark.chaos,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

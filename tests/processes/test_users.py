@@ -13,9 +13,9 @@ from django.db import connection
 from django_tasksets import AsyncResult, TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from tests import services
-from tests.processes.workers import tasks
-from tests.processes.workers.conftest import LIMIT, Ledger, Start, Worker, row, wait_until
 from tests.tasks import describe
+from tests.workers import tasks
+from tests.workers.harness import LIMIT, Ledger, Start, Worker, row, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

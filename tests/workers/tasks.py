@@ -7,7 +7,6 @@ import contextvars
 import ctypes
 import multiprocessing
 import os
-import random
 import re
 import signal
 import subprocess
@@ -244,31 +243,6 @@ def fail_in_database() -> None:
         except DatabaseError:
             pass
         TaskSetRecord.objects.exists()
-
-
-# Chaos
-
-
-def squared(index: int) -> int:
-    """What square() returns for it."""
-    return index * index
-
-
-@task(bind=True)
-def square(self: Task, index: int) -> int:
-    """Takes 1 to 50 ms; known by its id."""
-    note("begin", self.request.id)
-    time.sleep(random.uniform(0.001, 0.05))
-    note("end", self.request.id)
-    return squared(index)
-
-
-@task(bind=True)
-def collect(self: Task, results: list[int]) -> list[int]:
-    """The callback: it returns what it was given."""
-    note("begin", self.request.id)
-    note("end", self.request.id)
-    return results
 
 
 # Limits

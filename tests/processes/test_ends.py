@@ -12,9 +12,9 @@ from django.db.models.functions import Now
 
 from django_tasksets import TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
-from tests.processes.workers.conftest import Ledger, Start, row, wait_until
-from tests.processes.workers.tasks import ahold, hold, write
 from tests.tasks import echo, noop
+from tests.workers.harness import Ledger, Start, row, wait_until
+from tests.workers.tasks import ahold, hold, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

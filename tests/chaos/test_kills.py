@@ -1,30 +1,21 @@
-"""Workers that are killed at random, all the time: nothing is lost, and nothing counts twice.
-
-TASKSETS_CHAOS_SETS says over how many sets, TASKSETS_CHAOS_SEED in which order.
-"""
+"""Workers that are killed at random, all the time."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
 import signal
 import threading
-import time
 from typing import Final
 
 import pytest
-from django.db import connection
 
-from django_tasksets import TaskSet
-from django_tasksets.models import SubtaskRecord
-from tests.processes.workers import oracle, tasks
-from tests.processes.workers.conftest import Ledger, Start, Worker, wait_until
+from tests.chaos import load, oracle, scale
+from tests.chaos.conftest import Report
+from tests.workers.harness import Ledger, Start, Worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SETS: Final = int(os.environ.get("TASKSETS_CHAOS_SETS", "150"))
-SEED: Final = int(os.environ.get("TASKSETS_CHAOS_SEED") or random.randrange(10**6))
+SETS: Final = scale.size(150, 2000)
 MEMBERS: Final = 10
 SUPERVISORS: Final = 2
 # No subtask is to blame: it may be executing whenever its process is killed.
@@ -38,7 +29,7 @@ class Killer(threading.Thread):
     def __init__(self, start: Start) -> None:
         super().__init__()
         self._start = start
-        self._random = random.Random(SEED)
+        self._random = scale.generator("kills")
         self._stopping = threading.Event()
         self.workers = [self._new() for _ in range(SUPERVISORS)]
         self.kills = self.supervisors = 0
@@ -75,32 +66,25 @@ class Killer(threading.Thread):
             raise self.error
 
 
+@pytest.mark.experiment("`kill -9` of a random worker, heart or supervisor every 0.5 to 2 s")
 @pytest.mark.timeout(300 + SETS)
-def test_killing_workers_loses_nothing_and_doubles_nothing(start: Start, ledger: Ledger) -> None:
-    sets = {
-        TaskSet(
-            [tasks.square.subtask((index,)) for index in range(MEMBERS)],
-            on_success=tasks.collect.subtask(),
-        )
-        .apply_async()
-        .id: MEMBERS
-        for _ in range(SETS)
-    }
+def test_killing_workers_loses_nothing_and_doubles_nothing(
+    start: Start, ledger: Ledger, report: Report
+) -> None:
+    results = load.apply_many(SETS, MEMBERS)
     killer = Killer(start)
-    began = time.monotonic()
     killer.start()
-    unfinished = SubtaskRecord.objects.unfinished()
-    wait_until(lambda: not unfinished.exists(), f"the end of all, seed {SEED}", 240 + SETS)
-    took = time.monotonic() - began
+    took = load.wait_for_the_end(240 + SETS)
     killer.end()
     wait_until(lambda: all(worker.children() for worker in killer.workers), "all to be there")
-    assert [worker.stop() for worker in killer.workers] == [0] * SUPERVISORS
+    load.stop_all(*killer.workers)
 
-    oracle.check_sets(sets, tasks.squared)
-    again = oracle.check_ledger(ledger.lines("begin"), ledger.lines("end"))
-    oracle.check_nothing_is_left()
-    print(  # noqa: T201  to be quoted
-        f"\n{connection.vendor}: {SETS} sets of {MEMBERS} in {took:.0f} s, {killer.kills} processes"
-        f" and {killer.supervisors} supervisors killed, {again} executions begun again, seed {SEED}"
-    )
+    found = oracle.check(ledger)
+    assert (found.sets, found.members, found.callbacks) == (SETS, SETS * MEMBERS, 2 * SETS)
+    assert all(result.successful() for result in results)
     assert killer.kills + killer.supervisors > 0
+    report(
+        f"{SETS:,} sets of {MEMBERS} in {took:.0f} s, {killer.kills} processes and "
+        f"{killer.supervisors} supervisors killed; 0 lost, 0 doubled, "
+        f"{found.again} executed again"
+    )

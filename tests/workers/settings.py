@@ -11,5 +11,5 @@ from tests.settings import INSTALLED_APPS, TASKSETS
 SETTINGS = "TASKSETS_TEST_WORKER_SETTINGS"
 """The environment variable that holds settings as JSON."""
 
-INSTALLED_APPS += ["tests.processes.workers"]
+INSTALLED_APPS += ["tests.workers", "tests.chaos"]
 TASKSETS |= json.loads(os.environ.get(SETTINGS, "{}"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,6 @@ import pytest
 
 from django_tasksets import AsyncResult
 from django_tasksets.models import SubtaskRecord, WorkerRecord
-from tests.processes.workers import tasks
 
 LIMIT = 60
 
@@ -135,33 +133,3 @@ class Start(Protocol):
     def __call__(
         self, *arguments: str, settings: dict[str, Any] | None = None, **environment: str
     ) -> Worker: ...
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setenv(tasks.LEDGER, str(tmp_path))
-    return Ledger(tmp_path)
-
-
-@pytest.fixture
-def start(ledger: Ledger, child_environment: dict[str, str]) -> Iterator[Start]:
-    """Starts workers; what is left of them is ended with the test, which fails if they did."""
-    workers: list[Worker] = []
-    child_environment[tasks.LEDGER] = str(ledger.directory)
-    child_environment["DJANGO_SETTINGS_MODULE"] = "tests.processes.workers.settings"
-
-    def start(
-        *arguments: str, settings: dict[str, Any] | None = None, **environment: str
-    ) -> Worker:
-        given = child_environment | environment
-        given["TASKSETS_TEST_WORKER_SETTINGS"] = json.dumps(settings or {})
-        log = ledger.directory / f"worker-{len(workers)}.log"
-        workers.append(Worker(arguments, given, log))
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        worker.end()
-    for worker in workers:
-        if not worker.fails:
-            assert "Traceback" not in worker.log

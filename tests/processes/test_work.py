@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from django_tasksets import TaskSet, TaskSetResult
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
-from tests.processes.workers.conftest import Ledger, Start, row, wait_until
-from tests.processes.workers.tasks import (
+from tests.tasks import add, describe, echo, fail, noop, retry_until, total
+from tests.workers.harness import Ledger, Start, row, wait_until
+from tests.workers.tasks import (
     Watched,
     ahold,
     asleep,
@@ -29,7 +30,6 @@ from tests.processes.workers.tasks import (
     swallow_room,
     write,
 )
-from tests.tasks import add, describe, echo, fail, noop, retry_until, total
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,14 +1,13 @@
 """Sets that are steered from all sides while a worker executes them.
 
-TASKSETS_STORM_SECONDS says for how long; whatever happens, every set ends, its counts are those of
-its members at every moment, and each generation releases its callbacks once.
+Whatever happens, every set ends, its counts are those of its members at every moment, and each
+generation releases its callbacks once.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import random
 import threading
 import time
@@ -16,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 from django.db.models import Count, Q
 
 from django_tasksets import TaskSet, TaskSetResult, TaskSetSealed
@@ -24,11 +23,13 @@ from django_tasksets.enqueueing import seal
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.statuses import FINISHED, UNFINISHED, Role, SubtaskStatus
 from tests import tasks
-from tests.processes.workers.conftest import Start, Worker, wait_until
+from tests.chaos import scale
+from tests.chaos.conftest import Report
+from tests.workers.harness import Start, Worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SECONDS = float(os.environ.get("TASKSETS_STORM_SECONDS", "10"))
+SECONDS = scale.size(5.0, 60.0)
 SETS = 200
 MEMBERS = 10
 THREADS = 4
@@ -117,9 +118,10 @@ def make_sets() -> tuple[list[str], list[TaskSetResult]]:
     return [result.id for result in sealed + opened], opened
 
 
+@pytest.mark.experiment("Revoke, pause, resume, retry and add from four threads at once")
 @pytest.mark.timeout(int(SECONDS) + 3 * LIMIT)
 def test_a_storm_of_steering_leaves_every_set_ended_and_counted(
-    worker: Worker,
+    worker: Worker, report: Report
 ) -> None:
     ids, opened = make_sets()
     storm = [Thread(lambda: steer(ids)) for _ in range(THREADS)]
@@ -144,10 +146,12 @@ def test_a_storm_of_steering_leaves_every_set_ended_and_counted(
     assert TaskSetRecord.objects.finished().count() == SETS
     check_callbacks()
     turns = sum(thread.turns for thread in storm)
-    figures = f"{turns} things done to {SETS} sets, {watcher.turns} counts"
-    print(f"\n{connection.vendor}: {figures}")  # noqa: T201  to be quoted
     # How many depends on the machine; each thread must have had its turns.
     assert all(thread.turns > 10 for thread in storm)
+    report(
+        f"{turns:,} orders to {SETS} sets in {SECONDS:.0f} s, counted {watcher.turns} times "
+        "meanwhile; each ended, each generation called back once"
+    )
 
 
 def check_callbacks() -> None:

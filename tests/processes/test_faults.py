@@ -14,8 +14,9 @@ from django.db import connection
 
 from django_tasksets import TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
-from tests.processes.workers.conftest import Ledger, Start, row, wait_until
-from tests.processes.workers.tasks import (
+from tests.tasks import echo, noop
+from tests.workers.harness import Ledger, Start, row, wait_until
+from tests.workers.tasks import (
     die,
     hold,
     leave_loop,
@@ -24,7 +25,6 @@ from tests.processes.workers.tasks import (
     nap,
     write,
 )
-from tests.tasks import echo, noop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

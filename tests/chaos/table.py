@@ -1,0 +1,47 @@
+"""The table of all experiments, from the reports of the runs that made them.
+
+Standard library only: `python3 tests` prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Final
+
+KEPT: Final = Path(__file__).with_name(".figures.json")
+"""The newest figures of each database, so that one may be run after the other."""
+
+
+def keep(report: Path, database: str) -> None:
+    """Take the figures of one run, in pytest's report, in place of those of the run before it."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    cells = kept.setdefault(database, {})
+    for case in ET.parse(report).getroot().iter("testcase"):
+        found = {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}
+        if title := found.get("experiment"):
+            # The order of files and of tests in them is that of the table.
+            place = f"{case.attrib['classname']} {case.attrib.get('line', '')}"
+            cells[title] = [place, _cell(case, found)]
+    KEPT.write_text(json.dumps(kept, indent=1))
+
+
+def _cell(case: ET.Element, found: dict[str, str]) -> str:
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "FAILED"
+    skipped = case.find("skipped")
+    if skipped is not None:
+        return f"not run: {skipped.attrib.get('message', '')}"
+    return found.get("figures", "passed")
+
+
+def table() -> str:
+    """A row for each experiment, a column for each database, in Markdown."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    titles = {title: place for cells in kept.values() for title, (place, _) in cells.items()}
+    lines = ["| experiment | " + " | ".join(kept) + " |", "|---" * (len(kept) + 1) + "|"]
+    for title in sorted(titles, key=lambda title: (titles[title], title)):
+        figures = [cells.get(title, ("", "–"))[1] for cells in kept.values()]
+        lines.append("| " + " | ".join([title, *figures]) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""Tasks whose results can be foretold, and which write down that they were executed."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any, Final
+
+from django_tasksets import Task, TaskSetResult, task
+from tests.workers.tasks import note
+
+
+def squared(number: int) -> int:
+    """What square() and its likes return."""
+    return number * number
+
+
+@task(bind=True)
+def square(self: Task, number: int, longest: float = 0.05) -> int:
+    """Takes 1 ms to `longest` seconds."""
+    note("begin", self.request.id)
+    time.sleep(random.uniform(min(0.001, longest), longest))
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True, max_retries=5, retry_backoff=0.05, retry_jitter=False)
+def square_at_last(self: Task, number: int, failures: int = 1) -> int:
+    """Asks to be retried so often before it succeeds."""
+    note("begin", self.request.id)
+    if self.request.retries < failures:
+        raise self.retry(countdown=0.05)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+def square_and_add(self: Task, number: int, more: int = 1) -> int:
+    """Adds so many more members to its own set."""
+    note("begin", self.request.id)
+    assert self.request.taskset is not None
+    result = TaskSetResult(self.request.taskset)
+    for other in range(more):
+        result.add(square.subtask((number + other + 1, 0.0)))
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+def collect(self: Task, results: list[int]) -> list[int]:
+    """The callback of a success: it returns what it was given."""
+    note("begin", self.request.id)
+    note("end", self.request.id)
+    return results
+
+
+@task(bind=True)
+def tell(self: Task, result: TaskSetResult) -> str:
+    """The callback of a failure, and of every end."""
+    note("begin", self.request.id)
+    note("end", self.request.id)
+    return result.id
+
+
+RETURNS: Final[dict[str, Any]] = {
+    definition.name: squared for definition in (square, square_at_last, square_and_add)
+}
+"""By a task's name: what it returns for its first argument."""
