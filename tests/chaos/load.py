@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from django_tasksets import TaskSet, TaskSetResult, subtask
 from django_tasksets.models import SubtaskRecord
 from tests.chaos import scale
@@ -17,10 +19,10 @@ def squares(members: int, longest: float = 0.05) -> list[subtask]:
 
 
 def apply(calls: list[subtask], queue: str | None = None) -> TaskSetResult:
-    """One set with a callback for every end."""
+    """One set with a callback for every end, all of it in that queue."""
     options = {"queue": queue} if queue else {}
     return TaskSet(
-        calls,
+        [subtask({**call, "options": call.options | options}) for call in calls],
         on_success=collect.subtask(options=options),
         on_failure=tell.subtask(options=options),
         on_finish=tell.subtask(options=options),
@@ -36,7 +38,11 @@ def wait_for_the_end(limit: float) -> float:
     """Wait until nothing is unfinished; how long that took, in seconds."""
     began = time.monotonic()
     unfinished = SubtaskRecord.objects.unfinished()
-    wait_until(lambda: not unfinished.exists(), f"the end of all, seed {scale.seed}", limit)
+    while unfinished.exists():
+        if time.monotonic() > began + limit:
+            rows = unfinished.values_list("role", "status", "queue_name", "taskset__status")[:5]
+            pytest.fail(f"Not at an end after {limit} s, seed {scale.seed}: {list(rows)}")
+        time.sleep(0.02)
     return time.monotonic() - began
 
 

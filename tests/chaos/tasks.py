@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from django_tasksets import Task, TaskSetResult, task
-from tests.workers.tasks import note
+from tests.workers.tasks import is_first, note
 
 
 def squared(number: int) -> int:
@@ -30,6 +30,16 @@ def square_at_last(self: Task, number: int, failures: int = 1) -> int:
     note("begin", self.request.id)
     if self.request.retries < failures:
         raise self.retry(countdown=0.05)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+def fail_once(self: Task, number: int) -> int:
+    """Fails when it is executed for the first time."""
+    note("begin", self.request.id)
+    if is_first(str(self.request.id)):
+        raise ValueError(number)
     note("end", self.request.id)
     return squared(number)
 
@@ -63,6 +73,6 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 
 RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared for definition in (square, square_at_last, square_and_add)
+    definition.name: squared for definition in (square, square_at_last, square_and_add, fail_once)
 }
 """By a task's name: what it returns for its first argument."""
