@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 
 from . import __version__
 from .announcing import Announcer
@@ -25,7 +25,16 @@ from .store.moments import Now
 from .sweeping import sweep
 from .wakeups import wake_on_commit
 
-__all__ = ["beat", "mark_lost", "mark_silent_lost", "register", "rescue", "retire", "sweep"]
+__all__ = [
+    "beat",
+    "count_late",
+    "mark_lost",
+    "mark_silent_lost",
+    "register",
+    "rescue",
+    "retire",
+    "sweep",
+]
 
 logger = logging.getLogger("django_tasksets")
 
@@ -66,6 +75,12 @@ def beat(store: Store, worker_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     if alive.update(heartbeat_at=Now()) == len(ids):
         return set(ids)
     return set(alive.values_list("id", flat=True))
+
+
+def count_late(store: Store, worker_id: uuid.UUID, count: int) -> None:
+    """Count results that were refused because somebody else had decided about their subtasks."""
+    worker = WorkerRecord.objects.using(store.alias).filter(id=worker_id)
+    worker.update(late_results=F("late_results") + count)
 
 
 def mark_lost(store: Store, worker_ids: Sequence[uuid.UUID]) -> None:

@@ -327,6 +327,8 @@ class WorkerRecord(models.Model):
     heartbeat_at = models.DateTimeField(_("last heartbeat"), default=timezone.now)
     # Once this is set the worker is dead to everyone: its results are late, its rows are rescued.
     lost_at = models.DateTimeField(_("lost at"), null=True, blank=True)
+    # Many of them mean that the lease is too short for what this machine goes through.
+    late_results = models.PositiveIntegerField(_("late results"), default=0)
 
     objects: ClassVar[WorkerQuerySet] = WorkerQuerySet.as_manager()  # type: ignore[assignment]
 

@@ -33,7 +33,7 @@ class WorkerAdminMixin(WindowMixin):
     actions: Any = None
     fields: ClassVar[Any] = (
         "id", "shown_status", "host", "pid", "shown_queues", "version", "shown_started",
-        "shown_heartbeat", "shown_lost", "shown_held",
+        "shown_heartbeat", "shown_lost", "shown_held", "late_results",
     )  # fmt: skip
     readonly_fields: ClassVar[Any] = fields
 

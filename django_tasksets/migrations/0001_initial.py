@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='started at')),
                 ('heartbeat_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='last heartbeat')),
                 ('lost_at', models.DateTimeField(blank=True, null=True, verbose_name='lost at')),
+                ('late_results', models.PositiveIntegerField(default=0, verbose_name='late results')),
             ],
             options={
                 'verbose_name': 'worker',

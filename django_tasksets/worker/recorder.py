@@ -13,6 +13,7 @@ from django.db import DatabaseError, Error, InterfaceError, OperationalError, co
 
 from ..calls import Seconds
 from ..execution import Worker
+from ..maintenance import count_late
 from ..recording import Recorded, record
 from ..statuses import SubtaskStatus
 from ..store.contract import Outcome, batches
@@ -198,11 +199,18 @@ class Recorder(threading.Thread):
         self._load.drop(outcome.claimed for outcome in recorded.written)
         if recorded.late:
             self._load.drop(outcome.claimed for outcome in recorded.late)
+            self._count_late(len(recorded.late))
         if recorded.parked:
             self._park(recorded.parked)
         if recorded.ready:
             self._load.bell.ring()
             self._to_notify.update(recorded.ready.values())
+
+    def _count_late(self, count: int) -> None:
+        try:
+            count_late(self._store, self._worker.id, count)
+        except Error as error:
+            logger.warning("late results not counted count=%s error=%r", count, error)
 
     def _notify(self) -> None:
         """Wake other processes, on other hosts too."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from typing import Any, Final
 
 from django_tasksets import Task, TaskSetResult, task
-from tests.workers.tasks import is_first, note
+from tests.workers.tasks import LIMIT, is_first, is_told, note
 
 
 def squared(number: int) -> int:
@@ -20,6 +21,17 @@ def square(self: Task, number: int, longest: float = 0.05) -> int:
     """Takes 1 ms to `longest` seconds."""
     note("begin", self.request.id)
     time.sleep(random.uniform(min(0.001, longest), longest))
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+def square_when_told(self: Task, number: int, name: str) -> int:
+    """Goes on once it is told."""
+    note("begin", os.getpid(), self.request.id)
+    until = time.monotonic() + LIMIT
+    while not is_told(name) and time.monotonic() < until:
+        time.sleep(0.01)
     note("end", self.request.id)
     return squared(number)
 
@@ -73,6 +85,7 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 
 RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared for definition in (square, square_at_last, square_and_add, fail_once)
+    definition.name: squared
+    for definition in (square, square_when_told, square_at_last, square_and_add, fail_once)
 }
 """By a task's name: what it returns for its first argument."""

@@ -1,0 +1,112 @@
+"""Workers that stop for longer than their lease, as a paused virtual machine does, and go on."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pytest
+from django.db import connections
+from django.db.models import Sum
+
+from django_tasksets import AsyncResult
+from django_tasksets.models import WorkerRecord
+from tests.chaos import load, oracle, scale
+from tests.chaos.conftest import Report
+from tests.chaos.tasks import square_when_told
+from tests.workers.harness import Ledger, Start, Worker, row, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROUNDS: Final = scale.size(4, 200)
+PAIRS: Final = scale.size(2, 8)
+"""So many at a time, each with a queue of its own."""
+SETTINGS: Final = {"LEASE": 3}
+
+
+class Pair:
+    """Two workers: the one that has a subtask is stopped, and the other one gets it."""
+
+    def __init__(self, start: Start, ledger: Ledger, number: int) -> None:
+        self._ledger = ledger
+        self._queue = f"pair-{number}"
+        arguments = ("--processes", "1", "--threads", "4", "--queues", self._queue)
+        self.workers = [start(*arguments, settings=SETTINGS) for _ in range(2)]
+        self._read = dict.fromkeys(self.workers, 0)
+        self.refused = 0
+        """Rounds in which the subtask's late result was presented."""
+
+    def run(self, rounds: int) -> None:
+        try:
+            for number in range(rounds):
+                self._round(f"{self._queue}-{number}")
+        finally:
+            connections.close_all()
+
+    def _round(self, name: str) -> None:
+        for worker in self.workers:
+            worker.wait_for_processes()
+        call = square_when_told.subtask((7, name))
+        result = load.apply([call, *load.squares(2, 0.0)], queue=self._queue)
+        held: AsyncResult[int] = result[0]
+        (pid,) = self._begun_by(held, 1)
+        frozen = next(worker for worker in self.workers if pid in worker.children())
+        # All of it, as when its machine is paused: nobody is left who could speak for it.
+        everybody = [frozen.pid, *frozen.children()]
+        for one in everybody:
+            frozen.signal(signal.SIGSTOP, one)
+
+        self._begun_by(held, 2)
+        self._ledger.tell(name)
+        wait_until(lambda: result.callbacks["on_finish"].ready(), "the end of the set")
+        before = row(held)
+        # First those who execute, before anybody can tell them that they are dead. They say what
+        # they have to say, or find out themselves that nobody has confirmed them for too long.
+        frozen.signal(signal.SIGCONT, pid)
+        late = f"subtask late id={held.id} claims=1"
+        wait_until(lambda: late in frozen.log or "worker lost id=" in self._news(frozen), "a word")
+        self.refused += late in frozen.log
+        for one in everybody:
+            frozen.signal(signal.SIGCONT, one)
+
+        wait_until(lambda: pid not in frozen.children(), "another one in its place")
+        after = row(held)
+        assert (after.claims, after.worker_id) == (2, before.worker_id)
+        assert (after.finished_at, after.crashes) == (before.finished_at, 0)
+        self._read[frozen] = len(frozen.log)
+
+    def _news(self, worker: Worker) -> str:
+        """What it has logged in this round."""
+        return worker.log[self._read[worker] :]
+
+    def _begun_by(self, result: AsyncResult[int], count: int) -> list[int]:
+        """The processes that have begun it, once there are so many."""
+
+        def pids() -> list[int]:
+            lines = self._ledger.lines("begin")
+            return [int(words[1]) for words in lines if words[-1] == result.id]
+
+        wait_until(lambda: len(pids()) >= count, f"{count} to begin it")
+        return pids()
+
+
+@pytest.mark.experiment("A worker stopped for longer than its lease, and continued")
+@pytest.mark.timeout(60 + 20 * ROUNDS)
+def test_what_the_dead_say_is_refused(start: Start, ledger: Ledger, report: Report) -> None:
+    pairs = [Pair(start, ledger, number) for number in range(PAIRS)]
+    with ThreadPoolExecutor(PAIRS) as pool:
+        list(pool.map(lambda pair: pair.run(ROUNDS // PAIRS), pairs))
+    workers: list[Worker] = [worker for pair in pairs for worker in pair.workers]
+    logged = sum(worker.log.count("subtask late") for worker in workers)
+    counted = WorkerRecord.objects.aggregate(sum=Sum("late_results"))["sum"]
+    refused = sum(pair.refused for pair in pairs)
+    # What else they held may have been late, too.
+    assert logged == counted >= refused
+    load.stop_all(*workers)
+    found = oracle.check(ledger)
+    assert (found.sets, found.callbacks) == (ROUNDS, 2 * ROUNDS)
+    report(
+        f"{ROUNDS} times: {refused} came with a late result, {ROUNDS - refused} knew by themselves;"
+        f" {counted} late results refused, counted and logged; 0 lost, 0 doubled"
+    )
