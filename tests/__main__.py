@@ -32,7 +32,7 @@ from tests import services
 ALONE = "serial or processes or browser"
 BESIDE = ["-n", "2", "-m", f"not ({ALONE} or benchmark)"]
 """Two test processes, each with a database of its own."""
-ONCE = ("tests/unit", "tests/docs")
+ONCE = ("tests/unit", "tests/docs", "tests/models")
 """Directories whose tests do not depend on the kind of database."""
 NO_TESTS = 5
 """pytest's exit code when it found none."""
@@ -217,7 +217,7 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterat
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
         yield _check(environment, "migrations", *command)
-        yield from _pytest(environment, "sqlite", "unit and docs", [*once, *BESIDE])
+        yield from _pytest(environment, "sqlite", "once", [*once, *BESIDE])
     for name in databases:
         if selection:
             yield from _pytest(environment, name, "selected", selection)
