@@ -217,7 +217,7 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterat
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
         yield _check(environment, "migrations", *command)
-        yield from _pytest(environment, "sqlite", "once", [*once, *BESIDE])
+        yield from _pytest(environment, "sqlite", "unit, docs, models", [*once, *BESIDE])
     for name in databases:
         if selection:
             yield from _pytest(environment, name, "selected", selection)
