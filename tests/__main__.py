@@ -35,7 +35,7 @@ ALONE = "serial or processes or browser"
 BESIDE = ["-n", "2", "-m", f"not ({ALONE} or chaos or benchmark)"]
 """Two test processes, each with a database of its own."""
 CHAOS = "tests/chaos"
-ONCE = ("tests/unit", "tests/docs")
+ONCE = ("tests/unit", "tests/docs", "tests/models")
 """Directories whose tests do not depend on the kind of database."""
 NO_TESTS = 5
 """pytest's exit code when it found none."""
@@ -229,7 +229,7 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: in
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
         yield _check(environment, "migrations", *command)
-        yield from _pytest(environment, "sqlite", "unit and docs", [*once, *BESIDE])
+        yield from _pytest(environment, "sqlite", "unit, docs, models", [*once, *BESIDE])
     for name in databases:
         if any(argument.startswith(CHAOS) for argument in selection):
             yield from _chaos(environment, name, "selected", selection, {})
