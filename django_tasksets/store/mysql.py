@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from ..conf import current
 from ..models import SubtaskRecord
 from ..querysets import SubtaskQuerySet
 from ..statuses import SubtaskStatus
@@ -67,11 +65,6 @@ class MySQLStore(PortableStore):
             # Times are stored in UTC, and ORM expressions ask for the session's time. A set's row
             # that somebody holds for long must not hold up the results of all others.
             cursor.execute("SET time_zone = '+00:00', innodb_lock_wait_timeout = 1")
-            # Nor must what this process holds, if it stops in a transaction, as when its machine is
-            # paused: once its lease is over, others are to get on with its subtasks. MySQL has no
-            # such limit; there it is the end of the connection that frees them.
-            if getattr(self.connection, "mysql_is_mariadb", False):
-                cursor.execute("SET idle_transaction_timeout = %s", [math.ceil(current().LEASE)])
 
     def is_transient(self, error: BaseException) -> bool:
         return error.args[:1] in ((DEADLOCK,), (CHANGED_SINCE_READ,))

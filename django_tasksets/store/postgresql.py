@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import math
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from ..conf import current
 from ..statuses import SubtaskStatus
 from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .notifications import CHANNEL, NotificationListener
@@ -132,10 +130,6 @@ class PostgreSQLStore(PortableStore):
             # has no statistics yet, would rather read the whole table. A set's row that somebody
             # holds for long must not hold up the results of all others.
             cursor.execute("SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'")
-            # Nor must what this process holds, if it stops in a transaction, as when its machine is
-            # paused: once its lease is over, others are to get on with its subtasks.
-            lease = math.ceil(current().LEASE)
-            cursor.execute(f"SET idle_in_transaction_session_timeout = '{lease}s'")
 
     def now(self) -> datetime.datetime:
         with self.connection.cursor() as cursor:
