@@ -57,7 +57,8 @@ def test_restarts_lose_nothing_and_end_no_worker(
     for worker in workers:
         worker.wait_for_processes(PROCESSES)
     began = pids_of(workers)
-    stream = load.Stream(MEMBERS, longest=0.05, pause=0.15)
+    # So much that all of them have to work.
+    stream = load.Stream(MEMBERS, longest=0.2, pause=0.12)
     stream.start()
     pauses = []
     for number in range(RESTARTS):
