@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
@@ -75,7 +75,7 @@ def forget_connections() -> None:
 
 
 class Stream(threading.Thread):
-    """Applies sets of squares one after the other, whether or not there is a server to take them."""
+    """Applies sets of squares one after the other, whether or not a server is there to take them."""
 
     def __init__(self, members: int, longest: float, pause: float) -> None:
         super().__init__()
@@ -108,6 +108,13 @@ class Stream(threading.Thread):
         self.join()
         if self._error is not None:
             raise self._error
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def stop_all(*workers: Worker) -> None:

@@ -9,6 +9,9 @@ from typing import Any, Final
 from django_tasksets import Task, TaskSetResult, task
 from tests.workers.tasks import note
 
+LATER: Final = 0.002
+"""What square() is called with by square_later()."""
+
 
 def squared(number: int) -> int:
     """What square() and its likes return."""
@@ -47,6 +50,15 @@ def square_and_add(self: Task, number: int, more: int = 1) -> int:
 
 
 @task(bind=True)
+def square_later(self: Task, number: int, countdown: float) -> int:
+    """Has the same be done again, by another subtask, after so many seconds."""
+    note("begin", self.request.id)
+    square.apply_async((number, LATER), countdown=countdown)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
 def collect(self: Task, results: list[int]) -> list[int]:
     """The callback of a success: it returns what it was given."""
     note("begin", self.request.id)
@@ -63,6 +75,6 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 
 RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared for definition in (square, square_at_last, square_and_add)
+    definition.name: squared for definition in (square, square_at_last, square_and_add, square_later)
 }
 """By a task's name: what it returns for its first argument."""

@@ -6,16 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, Self
 
 import pytest
 from django.db import Error, connection, connections
 
-from django_tasksets.models import SubtaskRecord, WorkerRecord
-from django_tasksets.statuses import SubtaskStatus
 from tests.chaos import load, oracle, scale
 from tests.chaos.conftest import Report
-from tests.workers.harness import Ledger, Start, wait_until
+from tests.workers.harness import Ledger, Start
 from tests.workers.proxy import (
     COMMIT,
     CuttingForwarder,
@@ -64,7 +62,11 @@ class Cutter(threading.Thread):
             ask(CUT[connection.vendor], self._random.choice(others))
             self.cuts += 1
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self.join()
 
@@ -84,12 +86,8 @@ def test_cut_connections_lose_nothing_and_double_nothing(
 ) -> None:
     workers = [start("--processes", "2", "-v0") for _ in range(2)]
     pids = [worker.wait_for_processes(2) for worker in workers]
-    cutter, stream = Cutter(), load.Stream(MEMBERS, longest=0.05, pause=0.15)
-    for thread in (cutter, stream):
-        thread.start()
-    time.sleep(SECONDS)
-    for thread in (stream, cutter):
-        thread.end()
+    with Cutter() as cutter, load.Stream(MEMBERS, longest=0.05, pause=0.15) as stream:
+        time.sleep(SECONDS)
     took = load.wait_for_the_end(120)
 
     assert [worker.wait_for_processes(2) for worker in workers] == pids, "a process has ended"
@@ -122,13 +120,11 @@ def cutting() -> Iterator[CuttingForwarder]:
 def test_an_outcome_that_nobody_is_told_counts_once(
     start: Start, ledger: Ledger, cutting: CuttingForwarder, report: Report
 ) -> None:
-    workers = [start("--processes", "2", "-v0", **cutting.environment) for _ in range(2)]
+    workers = [start("--processes", "2", "-v0", settings={}, **cutting.environment) for _ in range(2)]
     for worker in workers:
         worker.wait_for_processes(2)
-    stream = load.Stream(MEMBERS, longest=0.05, pause=0.15)
-    stream.start()
-    time.sleep(SECONDS)
-    stream.end()
+    with load.Stream(MEMBERS, longest=0.05, pause=0.15) as stream:
+        time.sleep(SECONDS)
     took = load.wait_for_the_end(120)
 
     load.stop_all(*workers)

@@ -92,10 +92,8 @@ def test_who_is_cut_off_stops_and_comes_back(
     far = start("--processes", "2", "-v0", settings=SETTINGS, **network.environment)
     for worker in (near, far):
         worker.wait_for_processes(2)
-    stream = load.Stream(MEMBERS, longest=0.1, pause=0.1)
-    stream.start()
-    rounds = [Round(far, network, reset=bool(number % 2)) for number in range(ROUNDS)]
-    stream.end()
+    with load.Stream(MEMBERS, longest=0.1, pause=0.1) as stream:
+        rounds = [Round(far, network, reset=bool(number % 2)) for number in range(ROUNDS)]
     load.wait_for_the_end(60)
 
     load.stop_all(near, far)

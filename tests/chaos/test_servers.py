@@ -57,19 +57,17 @@ def test_restarts_lose_nothing_and_end_no_worker(
     for worker in workers:
         worker.wait_for_processes(PROCESSES)
     began = pids_of(workers)
-    # So much that all of them have to work.
-    stream = load.Stream(MEMBERS, longest=0.2, pause=0.12)
-    stream.start()
     pauses = []
-    for number in range(RESTARTS):
-        time.sleep(EVERY)
-        (server.stop if number % 2 else server.crash)()
-        pauses.append(resume(server))
-    assert pids_of(workers) == began, "a process has ended"
-    server.stop()
-    time.sleep(OUTAGE)
-    pause = resume(server)
-    stream.end()
+    # So much that all of them have to work.
+    with load.Stream(MEMBERS, longest=0.2, pause=0.12) as stream:
+        for number in range(RESTARTS):
+            time.sleep(EVERY)
+            (server.stop if number % 2 else server.crash)()
+            pauses.append(resume(server))
+        assert pids_of(workers) == began, "a process has ended"
+        server.stop()
+        time.sleep(OUTAGE)
+        pause = resume(server)
     took = load.wait_for_the_end(120)
 
     assert all(worker.process.poll() is None for worker in workers), "a supervisor has ended"

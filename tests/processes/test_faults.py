@@ -116,7 +116,7 @@ def forwarder() -> Iterator[Forwarder]:
 
 def test_a_worker_waits_for_its_server(start: Start, forwarder: Forwarder) -> None:
     result = noop.delay()
-    worker = start("--processes", "1", **forwarder.environment)
+    worker = start("--processes", "1", settings={}, **forwarder.environment)
     wait_until(lambda: "worker waits for the database" in worker.log, "it to wait")
 
     forwarder.begin()
@@ -133,7 +133,7 @@ def test_connections_may_break_at_any_time(
     result = TaskSet(
         [write.subtask((str(i),)) for i in range(count)], on_success=echo.subtask()
     ).apply_async()
-    worker = start("--processes", "2", "--threads", "2", **forwarder.environment)
+    worker = start("--processes", "2", "--threads", "2", settings={}, **forwarder.environment)
 
     for part in range(1, 10):
         wait_until(
