@@ -65,6 +65,8 @@ class _WakeUp:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        # By this name Django logs that it failed; without one the commit would seem to have.
+        self.__qualname__ = type(self).__qualname__
         self.queues: set[str] = set()
 
     def __call__(self) -> None:

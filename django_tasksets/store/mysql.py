@@ -14,6 +14,7 @@ from ..statuses import SubtaskStatus
 from .contract import Claimed, NewSubtask, Outcome, batches
 from .portable import PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, SUBTASK
+from .transactions import lease_in_seconds
 
 DEADLOCK: Final = 1213
 LOCK_TIMEOUT: Final = 1205
@@ -65,6 +66,10 @@ class MySQLStore(PortableStore):
             # Times are stored in UTC, and ORM expressions ask for the session's time. A set's row
             # that somebody holds for long must not hold up the results of all others.
             cursor.execute("SET time_zone = '+00:00', innodb_lock_wait_timeout = 1")
+            if getattr(self.connection, "mysql_is_mariadb", False):
+                # Nor must somebody who is out of reach, or frozen, in mid-transaction: that ends
+                # with the lease. MySQL knows no such limit.
+                cursor.execute("SET idle_transaction_timeout = %s", [lease_in_seconds()])
 
     def is_transient(self, error: BaseException) -> bool:
         return error.args[:1] in ((DEADLOCK,), (CHANGED_SINCE_READ,))

@@ -18,6 +18,7 @@ from .tables import (
     SUBTASK,
     TASKSET,
 )
+from .transactions import lease_in_seconds
 
 DEADLOCK: Final = "40P01"
 SERIALIZATION: Final = "40001"
@@ -128,8 +129,12 @@ class PostgreSQLStore(PortableStore):
         with self.connection.cursor() as cursor:
             # Our statements find their rows by index; right after a bulk load the planner, which
             # has no statistics yet, would rather read the whole table. A set's row that somebody
-            # holds for long must not hold up the results of all others.
-            cursor.execute("SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'")
+            # holds for long must not hold up the results of all others; least of all for somebody
+            # who is out of reach, or frozen, in mid-transaction: that ends with the lease.
+            cursor.execute(
+                "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
+                f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
+            )
 
     def now(self) -> datetime.datetime:
         with self.connection.cursor() as cursor:

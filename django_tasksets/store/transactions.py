@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.sql import Query
 
+from ..conf import current
 from ..models import SubtaskRecord, TaskSetRecord
 from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from .contract import Store
@@ -26,6 +27,11 @@ M = TypeVar("M", bound=Model)
 TRIES: Final = 10
 # None is begun after this, in seconds: what has waited for a lock that long fails.
 PATIENCE: Final = 10.0
+
+
+def lease_in_seconds() -> int:
+    """The lease as servers take it: after so long without a word a worker is as good as dead."""
+    return max(1, round(current().LEASE))
 
 
 class Transactions(Store):

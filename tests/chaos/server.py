@@ -23,6 +23,8 @@ from typing import ClassVar, Final
 SERVER: Final = "TASKSETS_CHAOS_SERVER"
 """The environment variable that says which server may be broken, as JSON."""
 LIMIT: Final = 60.0
+# For good: they outlive whoever asked for them.
+_started: Final[list[subprocess.Popen[bytes]]] = []
 
 
 class ServerError(Exception):
@@ -70,6 +72,7 @@ class ThrowAwayServer(ABC):
                 start_new_session=True,
                 cwd="/",
             )
+        _started.append(process)
         until = time.monotonic() + LIMIT
         while not self.answers():
             if process.poll() is not None or time.monotonic() > until:

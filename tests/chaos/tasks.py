@@ -10,6 +10,9 @@ from typing import Any, Final
 from django_tasksets import Task, TaskSetResult, task
 from tests.workers.tasks import LIMIT, is_first, is_told, note
 
+LATER: Final = 0.002
+"""What square() is called with by square_later()."""
+
 
 def squared(number: int) -> int:
     """What square() and its likes return."""
@@ -69,6 +72,15 @@ def square_and_add(self: Task, number: int, more: int = 1) -> int:
 
 
 @task(bind=True)
+def square_later(self: Task, number: int, countdown: float) -> int:
+    """Has the same be done again, by another subtask, after so many seconds."""
+    note("begin", self.request.id)
+    square.apply_async((number, LATER), countdown=countdown)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
 def collect(self: Task, results: list[int]) -> list[int]:
     """The callback of a success: it returns what it was given."""
     note("begin", self.request.id)
@@ -84,8 +96,13 @@ def tell(self: Task, result: TaskSetResult) -> str:
     return result.id
 
 
-RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared
-    for definition in (square, square_when_told, square_at_last, square_and_add, fail_once)
-}
+SQUARES: Final = (
+    square,
+    square_when_told,
+    square_at_last,
+    square_later,
+    square_and_add,
+    fail_once,
+)
+RETURNS: Final[dict[str, Any]] = dict.fromkeys((one.name for one in SQUARES), squared)
 """By a task's name: what it returns for its first argument."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import select
 import signal
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 from django.db import connection
@@ -16,6 +12,7 @@ from django_tasksets import TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from tests.tasks import echo, noop
 from tests.workers.harness import Ledger, Start, row, wait_until
+from tests.workers.proxy import VARIABLES, Forwarder, place_of_the_server
 from tests.workers.tasks import (
     die,
     hold,
@@ -108,69 +105,18 @@ def test_a_suspect_is_executed_alone(start: Start, ledger: Ledger) -> None:
 # The database
 
 
-class Forwarder:
-    """Stands between the workers and their server: can be absent, and can cut all connections."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._server = (host, port)
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-        self._open: list[socket.socket] = []
-        self._is_up = False
-
-    def begin(self) -> None:
-        self._is_up = True
-        self._socket.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Reset every connection; whoever tries again gets another one."""
-        cut, self._open = self._open, []
-        for one in cut:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def end(self) -> None:
-        self._is_up = False
-        # Unlike close(), it wakes the thread that waits for the next one.
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        while self._is_up:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
-                return
-            self._open.append(client)
-            threading.Thread(target=self._forward, args=(client,), daemon=True).start()
-
-    def _forward(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._server) as server, suppress(OSError):
-            while True:
-                for source in select.select([client, server], [], [])[0]:
-                    data = source.recv(65536)
-                    if not data:
-                        return
-                    (server if source is client else client).sendall(data)
-
-
 @pytest.fixture
 def forwarder() -> Iterator[Forwarder]:
-    if connection.vendor != "postgresql":
-        pytest.skip("this database has no server, or none that can be stood before")
-    settings = connection.settings_dict
-    forwarder = Forwarder(settings["HOST"], int(settings["PORT"]))
+    if connection.vendor not in VARIABLES:
+        pytest.skip("this database has no server")
+    forwarder = Forwarder(*place_of_the_server())
     yield forwarder
     forwarder.end()
 
 
 def test_a_worker_waits_for_its_server(start: Start, forwarder: Forwarder) -> None:
     result = noop.delay()
-    worker = start("--processes", "1", PGPORT=str(forwarder.port))
+    worker = start("--processes", "1", settings={}, **forwarder.environment)
     wait_until(lambda: "worker waits for the database" in worker.log, "it to wait")
 
     forwarder.begin()
@@ -187,7 +133,7 @@ def test_connections_may_break_at_any_time(
     result = TaskSet(
         [write.subtask((str(i),)) for i in range(count)], on_success=echo.subtask()
     ).apply_async()
-    worker = start("--processes", "2", "--threads", "2", PGPORT=str(forwarder.port))
+    worker = start("--processes", "2", "--threads", "2", settings={}, **forwarder.environment)
 
     for part in range(1, 10):
         wait_until(
@@ -212,7 +158,7 @@ def test_a_worker_ends_while_its_server_is_away(
     forwarder.begin()
     result = hold.delay("long")
     lease = {"LEASE": 4}
-    worker = start("--processes", "1", "--grace", "1", PGPORT=str(forwarder.port), settings=lease)
+    worker = start("--processes", "1", "--grace", "1", settings=lease, **forwarder.environment)
     ledger.wait_for("begin", "long")
 
     forwarder.end()
