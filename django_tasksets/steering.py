@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from .announcing import tell_on_commit
-from .completion import NOT_NEEDED, locked_state, nothing, settle
+from .completion import locked_state, nothing, settle
 from .conf import current
 from .control import FIRST_OF_ALL
 from .enqueueing import run_eagerly, tell_enqueued
@@ -149,7 +149,7 @@ def retry_subtasks(ids: Sequence[uuid.UUID]) -> int:
                 alone.append(row.id)
             elif row.role == Role.MEMBER:
                 members.setdefault(row.taskset_id, []).append(row.id)
-            elif row.reason != NOT_NEEDED:
+            else:
                 callbacks.setdefault(row.taskset_id, []).append(row.id)
     taken: list[_Taken] = []
     for taskset_id in sorted(members.keys() | callbacks.keys()):
@@ -216,13 +216,16 @@ def _take_back_rows(
 
 
 def _take_back_callbacks(store: Store, taskset_id: uuid.UUID, rows: SubtaskQuerySet) -> _Taken:
-    """Take back callbacks that their set has come to, unless it is being deleted; a step of a
-    transaction."""
+    """Take back callbacks that their set has come to, and whose outcome it had, unless it is being
+    deleted; a step of a transaction."""
     state = locked_state(store, taskset_id)
     if state is None or state.discarded_at is not None:
         return _Taken()
     newest = state.generation - (state.status not in FINISHED_SETS)
-    return _take_back_alone(store, rows.filter(generation__lte=newest))
+    # No generation but the last one can have succeeded: there was something to retry.
+    succeeded = Q(generation=state.generation if state.status == TaskSetStatus.SUCCESSFUL else 0)
+    not_needed = (succeeded & Q(role=Role.ON_FAILURE)) | (~succeeded & Q(role=Role.ON_SUCCESS))
+    return _take_back_alone(store, rows.filter(generation__lte=newest).exclude(not_needed))
 
 
 def _take_back_alone(store: Store, rows: SubtaskQuerySet) -> _Taken:

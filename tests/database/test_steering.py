@@ -475,6 +475,30 @@ def test_a_callback_that_never_began_can_be_retried() -> None:
     assert tasks.noted == ["success"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "other", "noted"),
+    [("good", "on_failure", ["success"]), ("bad", "on_success", ["failure"])],
+)
+def test_a_callback_for_another_outcome_cannot_be_retried(
+    outcome: str, other: str, noted: list[str]
+) -> None:
+    """Not even if somebody revoked it before its set had come to that."""
+    result = TaskSet(
+        [tasks.flaky.subtask((1, outcome))],
+        on_success=tasks.note.subtask(("success",)),
+        on_failure=tasks.note.subtask(("failure",)),
+    ).apply_async()
+    result.callbacks[other].revoke()
+    run_subtasks()
+    callback = result.callbacks[other]
+
+    assert retry_subtasks([uuid.UUID(callback.id)]) == 0
+
+    run_subtasks()
+    assert tasks.noted == noted
+    assert callback.status == "REVOKED"
+
+
 def test_what_is_revoked_over_the_limit_says_why() -> None:
     flaky_set("bad", "good", "good", max_failures=0)
     run_subtasks()
