@@ -34,11 +34,10 @@ class Account:
     """Executions that were begun of what had been begun before."""
 
 
-def check(ledger: Ledger, *, repairs: bool = False, without_end: bool = False) -> Account:
+def check(ledger: Ledger, *, repairs: bool = False) -> Account:
     """Nothing is unfinished, lost, doubled, out of order or miscounted.
 
     `repairs`: a sweep may find something to do, because a test had its hands in the rows.
-    `without_end`: tasks may have ended without a line in the ledger that says so.
     """
     assert not TaskSetRecord.objects.running().exists()
     assert not SubtaskRecord.objects.unfinished().exists()
@@ -47,7 +46,7 @@ def check(ledger: Ledger, *, repairs: bool = False, without_end: bool = False) -
         _check_set(row, members[row.id], callbacks[row.id])
         for row in TaskSetRecord.objects.iterator()
     )
-    again = _check_ledger(ledger, without_end)
+    again = _check_ledger(ledger)
     assert list(discrepancies(get_store())) == []
     repaired = sweep(get_store())
     assert repairs or (repaired == 0 and not _repairs(ledger))
@@ -131,16 +130,16 @@ def _check_callbacks(
         assert final.started_at >= first.finished_at
 
 
-def _check_ledger(ledger: Ledger, without_end: bool) -> int:
-    """What is recorded was executed, to its end; and nothing that is not, except where its process
-    ended between the two. How often one was begun that had been begun before."""
+def _check_ledger(ledger: Ledger) -> int:
+    """What is recorded was executed, to its end, and nothing was that is not there; how often one
+    was begun that had been begun before."""
     starts, ends = _by_id(ledger.lines("begin")), _by_id(ledger.lines("end"))
     rows = SubtaskRecord.objects.values_list("id", "status", "claims")
     claims: dict[str, int] = {}
     for key, status, number in rows.iterator():
         claims[str(key)] = number
         if status == OK and str(key) in starts:
-            assert without_end or ends[str(key)] >= 1, key
+            assert ends[str(key)] >= 1, key
     assert starts.keys() <= claims.keys(), "executed what is not there"
     assert all(ends[key] <= starts[key] <= claims[key] for key in starts)
     return sum(starts.values()) - len(starts)

@@ -79,7 +79,7 @@ class Trials:
         scenario.heal()
         load.wait_for_the_end(LIMIT)
         load.stop_all(*workers)
-        oracle.check(self._ledger, repairs=name == "repair", without_end=action == "exit")
+        oracle.check(self._ledger, repairs=name == "repair")
         return self._lines("happened" if points else "points")
 
     def _lines(self, file: str) -> set[str]:

@@ -97,7 +97,7 @@ def test_who_is_cut_off_stops_and_comes_back(
     load.wait_for_the_end(60)
 
     load.stop_all(near, far)
-    found = oracle.check(ledger, without_end=True)
+    found = oracle.check(ledger)
     assert all(result.successful() for result in stream.results)
     assert found.sets == len(stream.results)
     report(
