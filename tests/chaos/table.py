@@ -21,9 +21,7 @@ def keep(report: Path, database: str) -> None:
     for case in ET.parse(report).getroot().iter("testcase"):
         found = {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}
         if title := found.get("experiment"):
-            # The order of files and of tests in them is that of the table.
-            place = f"{case.attrib['classname']} {case.attrib.get('line', '')}"
-            cells[title] = [place, _cell(case, found)]
+            cells[title] = [case.attrib["classname"], _cell(case, found)]
     KEPT.write_text(json.dumps(kept, indent=1))
 
 
@@ -39,9 +37,9 @@ def _cell(case: ET.Element, found: dict[str, str]) -> str:
 def table() -> str:
     """A row for each experiment, a column for each database, in Markdown."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    titles = {title: place for cells in kept.values() for title, (place, _) in cells.items()}
+    files = {title: file for cells in kept.values() for title, (file, _) in cells.items()}
     lines = ["| experiment | " + " | ".join(kept) + " |", "|---" * (len(kept) + 1) + "|"]
-    for title in sorted(titles, key=lambda title: (titles[title], title)):
+    for title in sorted(files, key=lambda title: (files[title], title)):
         figures = [cells.get(title, ("", "–"))[1] for cells in kept.values()]
         lines.append("| " + " | ".join([title, *figures]) + " |")
     return "\n".join(lines)
