@@ -75,6 +75,7 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 
 RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared for definition in (square, square_at_last, square_and_add, square_later)
+    definition.name: squared
+    for definition in (square, square_at_last, square_and_add, square_later)
 }
 """By a task's name: what it returns for its first argument."""

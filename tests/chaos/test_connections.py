@@ -120,7 +120,9 @@ def cutting() -> Iterator[CuttingForwarder]:
 def test_an_outcome_that_nobody_is_told_counts_once(
     start: Start, ledger: Ledger, cutting: CuttingForwarder, report: Report
 ) -> None:
-    workers = [start("--processes", "2", "-v0", settings={}, **cutting.environment) for _ in range(2)]
+    workers = [
+        start("--processes", "2", "-v0", settings={}, **cutting.environment) for _ in range(2)
+    ]
     for worker in workers:
         worker.wait_for_processes(2)
     with load.Stream(MEMBERS, longest=0.05, pause=0.15) as stream:
