@@ -75,7 +75,7 @@ def forget_connections() -> None:
 
 
 class Stream(threading.Thread):
-    """Applies sets of squares one after the other, whether or not a server is there to take them."""
+    """Applies sets of squares one after the other, whether or not a server takes them."""
 
     def __init__(self, members: int, longest: float, pause: float) -> None:
         super().__init__()
