@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from ..calls import Seconds
+from ..store import get_store
 from ..store.contract import Store
 
 logger = logging.getLogger("django_tasksets")
+
+RETRY_EVERY: Final[Seconds] = 1.0
 
 _this_thread = threading.local()
 
@@ -63,6 +68,20 @@ def forget_queries(connection: BaseDatabaseWrapper) -> None:
     """Forget the queries that Django notes while DEBUG is on: elsewhere each request does."""
     if connection.queries_logged:
         connection.queries_log.clear()
+
+
+def wait_for_store(alias: str) -> None:
+    """Learn which store that is, however long the database is away; to be done before forks, which
+    then know it. Of MySQL and MariaDB only the server can tell what it can do, and a process that
+    is started while it is away could not ask."""
+    while True:
+        try:
+            get_store(alias)
+        except Error as error:
+            logger.warning("worker waits for the database error=%r", error)
+            time.sleep(RETRY_EVERY)
+        else:
+            return
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from ..wakeups import LocalBell
 from .announcements import Announcements
 from .board import Board
 from .claimer import Claimer
-from .connections import clean_up, dedicated
+from .connections import RETRY_EVERY, clean_up, dedicated
 from .executor import Executors
 from .limits import Running, overtime
 from .load import Load
@@ -45,7 +45,6 @@ from .recorder import Recorder
 
 logger = logging.getLogger("django_tasksets")
 
-RETRY_EVERY: Final[Seconds] = 1.0
 # How often the main thread looks around.
 LOOK: Final[Seconds] = 0.25
 # What follows the grace period: recording what was given back, telling what was recorded. The

@@ -40,4 +40,5 @@ def start(ledger: Ledger, child_environment: dict[str, str]) -> Iterator[Start]:
         worker.end()
     for worker in workers:
         if not worker.fails:
-            assert "Traceback" not in worker.log
+            _, found, rest = worker.log.partition("Traceback")
+            assert not found, rest[:5000]

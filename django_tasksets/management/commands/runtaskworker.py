@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from ...conf import current
+from ...worker.connections import wait_for_store
 from ...worker.options import WorkerOptions
 from ...worker.supervisor import Supervisor
 from ..arguments import positive, queue_names, seconds, size, some_seconds
@@ -108,6 +109,7 @@ class Command(BaseCommand):
         worker_options = WorkerOptions(
             alias=current().DATABASE, **{name: options[name] for name in names}
         )
+        wait_for_store(worker_options.alias)
         sys.exit(Supervisor(worker_options).run())
 
 
