@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from typing import Any, Final
 
 from django_tasksets import Task, TaskSetResult, task
+from tests.chaos import poison as poison  # Workers find tasks in modules of this name.
 from tests.workers.tasks import note
 
 
@@ -20,6 +22,15 @@ def square(self: Task, number: int, longest: float = 0.05) -> int:
     """Takes 1 ms to `longest` seconds."""
     note("begin", self.request.id)
     time.sleep(random.uniform(min(0.001, longest), longest))
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+async def asquare(self: Task, number: int, longest: float = 0.05) -> int:
+    """The same, awaited."""
+    note("begin", self.request.id)
+    await asyncio.sleep(random.uniform(min(0.001, longest), longest))
     note("end", self.request.id)
     return squared(number)
 
@@ -63,6 +74,6 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 
 RETURNS: Final[dict[str, Any]] = {
-    definition.name: squared for definition in (square, square_at_last, square_and_add)
+    definition.name: squared for definition in (square, asquare, square_at_last, square_and_add)
 }
 """By a task's name: what it returns for its first argument."""
