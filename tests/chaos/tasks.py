@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
 from typing import Any, Final
 
 from django_tasksets import Task, TaskSetResult, task
+from tests.chaos import poison as poison  # Workers find tasks in modules of this name.
 from tests.workers.tasks import LIMIT, is_first, is_told, note
 
 LATER: Final = 0.002
@@ -35,6 +37,15 @@ def square_when_told(self: Task, number: int, name: str) -> int:
     until = time.monotonic() + LIMIT
     while not is_told(name) and time.monotonic() < until:
         time.sleep(0.01)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
+async def asquare(self: Task, number: int, longest: float = 0.05) -> int:
+    """The same, awaited."""
+    note("begin", self.request.id)
+    await asyncio.sleep(random.uniform(min(0.001, longest), longest))
     note("end", self.request.id)
     return squared(number)
 
@@ -98,6 +109,7 @@ def tell(self: Task, result: TaskSetResult) -> str:
 
 SQUARES: Final = (
     square,
+    asquare,
     square_when_told,
     square_at_last,
     square_later,

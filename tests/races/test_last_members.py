@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import uuid
 from typing import Any
@@ -49,46 +48,22 @@ def test_of_many_sets_in_two_processes(
     child_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2,000 sets of two members, which end in two processes: 2,000 callbacks, each once."""
-    sets, together_at_once = 2_000, 10
+    sets = 2_000
     store = get_store()
-    made = sorted(one.id for one in flow.make_sets(store, sets, 2, callbacks=[Role.ON_SUCCESS]))
-    members: dict[int, list[uuid.UUID]] = {0: [], 1: []}
-    rows = SubtaskRecord.objects.filter(role=Role.MEMBER).order_by("taskset_id", "position")
-    for position, key in rows.values_list("position", "id"):
-        members[position or 0].append(key)
+    made = recorders.make_pairs(store, sets)
     for name, value in child_environment.items():
         monkeypatch.setenv(name, value)
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.SimpleQueue()
-    workers = [flow.new_worker(store) for _ in range(2)]
-    processes = [
-        context.Process(
-            target=recorders.record_in_rounds,
-            args=(workers[n], members[n], together_at_once, barrier, answers),
-        )
-        for n in (0, 1)
-    ]
     began = time.monotonic()
-    for process in processes:
-        process.start()
-    # Read before they are joined: a process that has put much down does not end before.
-    reported = [answers.get() for _ in processes]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    recorders.race(store, made, 1)
     assert time.monotonic() - began < 60
-    finished = [key for part in reported for key in part["finished"]]
-    released = [key for part in reported for key in part["released"]]
-    assert sorted(finished) == sorted(released) == made
-    # It was a race: each of the two was sometimes the last one.
-    assert all(part["finished"] for part in reported)
     ended = TaskSetRecord.objects.filter(status="SUCCESSFUL", remaining=0, successful=2)
     assert ended.count() == sets
     callbacks = SubtaskRecord.objects.filter(role=Role.ON_SUCCESS, status="READY")
     assert callbacks.count() == sets
     flow.assert_counts_add_up()
     # And each callback is claimed, and recorded, once.
+    worker = flow.new_worker(store)
     executed: list[uuid.UUID] = []
-    while claimed := store.claim(workers[0], ["callbacks"], 500):
-        executed += [o.claimed.id for o in flow.record_all(store, workers[0], claimed).written]
+    while claimed := store.claim(worker, ["callbacks"], 500):
+        executed += [o.claimed.id for o in flow.record_all(store, worker, claimed).written]
     assert len(executed) == len(set(executed)) == sets
