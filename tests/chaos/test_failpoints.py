@@ -73,9 +73,8 @@ class Trials:
                 )
                 for _ in range(USERS)
             ]
-        for user in users:
-            user.wait(LIMIT)
-        assert "Traceback" not in log.read_text(), log.read_text()
+        # They bear what a database raises, and nothing else.
+        assert {user.wait(LIMIT) for user in users} <= {0, 137}, log.read_text()
         scenario.heal()
         load.wait_for_the_end(LIMIT)
         load.stop_all(*workers)
