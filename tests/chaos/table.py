@@ -35,11 +35,12 @@ def _cell(case: ET.Element, found: dict[str, str]) -> str:
 
 
 def table() -> str:
-    """A row for each experiment, a column for each database, in Markdown."""
+    """A row for each experiment and database, in Markdown."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     files = {title: file for cells in kept.values() for title, (file, _) in cells.items()}
-    lines = ["| experiment | " + " | ".join(kept) + " |", "|---" * (len(kept) + 1) + "|"]
+    lines = ["| experiment | on | what came of it |", "|---|---|---|"]
     for title in sorted(files, key=lambda title: (files[title], title)):
-        figures = [cells.get(title, ("", "–"))[1] for cells in kept.values()]
-        lines.append("| " + " | ".join([title, *figures]) + " |")
+        rows = [(database, cells[title][1]) for database, cells in kept.items() if title in cells]
+        for number, (database, figures) in enumerate(rows):
+            lines.append(f"| {'' if number else title} | {database} | {figures} |")
     return "\n".join(lines)
