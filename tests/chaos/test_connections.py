@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def test_cut_connections_lose_nothing_and_double_nothing(
 @pytest.fixture
 def cutting() -> Iterator[CuttingForwarder]:
     # Where a claim is a statement by itself, nothing commits it but that.
-    marks = (COMMIT, b"SET status = 'RUNNING'")
+    marks = (COMMIT, re.compile(rb"SET status = 'RUNNING'"))
     forwarder = CuttingForwarder(*place_of_the_server(), marks, CHANCE)
     forwarder.begin()
     yield forwarder

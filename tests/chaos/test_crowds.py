@@ -22,7 +22,7 @@ SECONDS: Final = scale.size(4.0, 30.0)
 SUPERVISORS: Final = 2
 PROCESSES: Final = scale.size(2, 16)
 MEMBERS: Final = 20
-RESUMED: Final = 10.0
+RESUMED: Final = 30.0
 
 
 class Crowd(threading.Thread):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import re
 import select
 import socket
 import struct
@@ -15,7 +16,8 @@ from django.db import connection
 
 VARIABLES: Final = {"postgresql": "PGPORT", "mysql": "MYSQL_PORT"}
 """By the vendor: the environment variable that leads workers through a forwarder."""
-COMMIT: Final = b"COMMIT"
+# Not the READ COMMITTED with which a session begins.
+COMMIT: Final = re.compile(rb"COMMIT(?!TED)")
 # Of Linux: what a filter returns is how much of a packet the socket is given.
 SO_ATTACH_FILTER: Final = 26
 SO_DETACH_FILTER: Final = 27
@@ -115,7 +117,9 @@ class Forwarder:
 class CuttingForwarder(Forwarder):
     """Now and then passes a statement on whose outcome the client is not told."""
 
-    def __init__(self, host: str, port: int, marks: tuple[bytes, ...], chance: float) -> None:
+    def __init__(
+        self, host: str, port: int, marks: tuple[re.Pattern[bytes], ...], chance: float
+    ) -> None:
         super().__init__(host, port)
         self._marks, self._chance = marks, chance
         self._random = random.Random(f"{marks}")
@@ -123,7 +127,10 @@ class CuttingForwarder(Forwarder):
 
     def to_server(self, data: bytes, server: socket.socket) -> bool:
         server.sendall(data)
-        if not any(mark in data for mark in self._marks) or self._random.random() > self._chance:
+        if (
+            not any(mark.search(data) for mark in self._marks)
+            or self._random.random() > self._chance
+        ):
             return True
         server.recv(65536)  # It has done what it was told to.
         self.cuts += 1
@@ -142,7 +149,7 @@ class SwallowingForwarder(Forwarder):
     def to_server(self, data: bytes, server: socket.socket) -> bool:
         if self.is_armed and self._mark in data:
             self._marked.add(server)
-        if COMMIT in data and server in self._marked:
+        if COMMIT.search(data) and server in self._marked:
             self.is_armed = False
             self._marked.clear()
             self.swallow()
