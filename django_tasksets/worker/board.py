@@ -13,12 +13,15 @@ from ..conf import current
 from ..wakeups import LocalBell
 
 DEAD: Final = -1.0
-# A place begins with the moment when its last heartbeat was confirmed, whether it has left, and
-# whether it rests.
+# A place begins with the moment when its last heartbeat was confirmed, how it ended, and whether it
+# rests.
 MOMENT: Final = struct.Struct("d")
 HEADER_SIZE: Final = 2 * MOMENT.size
 # After the places: how many processes have died, and of how many what they held is given back.
 DEATHS: Final = struct.Struct("Q")
+# How a process ended, by its own account; tasks may end it with any code.
+IN_ORDER: Final = 1
+GAVE_UP: Final = 2
 # What a slot executes, and the time.monotonic() at which its time is up; 0 if it never is.
 SLOT: Final = struct.Struct("16sd")
 NOTHING: Final = bytes(16)
@@ -59,11 +62,20 @@ class Board:
 
     def leave(self, place: int) -> None:
         """Note that the process ends in order: it executes nothing, and holds nothing."""
-        self._memory[place * self._size + MOMENT.size] = 1
+        self._memory[place * self._size + MOMENT.size] = IN_ORDER
 
     def has_left(self, place: int) -> bool:
         """Whether the place's process has ended in order."""
-        return bool(self._memory[place * self._size + MOMENT.size])
+        return self._memory[place * self._size + MOMENT.size] == IN_ORDER
+
+    def give_up(self, place: int) -> None:
+        """Note that the process ends itself, because of the database or of us: it may hold
+        subtasks, none of which is to blame."""
+        self._memory[place * self._size + MOMENT.size] = GAVE_UP
+
+    def has_given_up(self, place: int) -> bool:
+        """Whether the place's process has ended itself."""
+        return self._memory[place * self._size + MOMENT.size] == GAVE_UP
 
     def begin(self, place: int, slot: int, subtask_id: uuid.UUID, until: float = 0.0) -> None:
         """Note that the slot executes a subtask, and at which time.monotonic() its time is up."""

@@ -16,8 +16,6 @@ from typing import Any, Final, TypeAlias
 from django.core.cache import caches
 from django.db import connections
 
-from .options import EXIT_LOST
-
 Handler: TypeAlias = Callable[[int, FrameType | None], None]
 InChild: TypeAlias = Callable[[Mapping[int, Handler]], int]
 
@@ -86,8 +84,6 @@ def close_connections() -> None:
 
 def cause_of_death(code: int) -> str:
     """A child's exit code in words."""
-    if code == EXIT_LOST:
-        return "could not confirm that it is alive"
     if code >= 0:
         return f"exited with code {code}"
     try:

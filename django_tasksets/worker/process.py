@@ -67,6 +67,8 @@ def run_worker(
         code = process.run(lifeline)
     except BaseException:
         logger.exception("worker process failed")
+    if code == EXIT_LOST:
+        board.give_up(place)
     end_process(code)
 
 
@@ -170,6 +172,7 @@ class WorkerProcess:
             if not self._board.is_known(self._place):
                 silence = self._board.silence(self._place)
                 logger.error("worker lost id=%s silence=%.1f", self._worker.id, silence)
+                self._board.give_up(self._place)
                 end_process(EXIT_LOST)
             self._check_threads()
             self._end_overdue()

@@ -24,7 +24,7 @@ from ..ids import new_id
 from .board import Board
 from .forks import SIGNALS, Forks, cause_of_death
 from .heart import run_heart
-from .options import EXIT_LOST, EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
+from .options import EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
 from .process import run_worker
 from .reloading import Reloader
 
@@ -39,6 +39,8 @@ LAST_DELAY: Final[Seconds] = 10.0
 LAST_WORDS: Final[Seconds] = 4.0
 # How long after a time limit a process may still be ending by itself what is over it.
 MERCY: Final[Seconds] = 6.0
+# Of a process that ended itself: the database did not answer, or we are broken.
+GAVE_UP: Final = "could not confirm that it is alive"
 # Deaths that a new heart is told of, in case that its predecessor had not got to them.
 REMEMBERED: Final = 100
 
@@ -191,9 +193,10 @@ class Supervisor:
         if self._board.has_left(place):
             self._tell_heart()
             return
-        is_ours = child.was_killed or code == EXIT_LOST
+        has_given_up = self._board.has_given_up(place)
+        is_ours = child.was_killed or has_given_up
         executing = [] if is_ours else self._board.executing(place)
-        cause = cause_of_death(code)
+        cause = GAVE_UP if has_given_up else cause_of_death(code)
         logger.error("worker process gone pid=%s: %s", child.process.pid, cause)
         self._died += 1
         self._board.mourn(self._died)

@@ -169,7 +169,7 @@ ACTS: Final[dict[str, Callable[[], object]]] = {
 def poison(self: Task, how: str) -> str:
     """Returns what it has done, if it still can."""
     pid = os.getpid()
-    note("begin", self.request.id)
+    note("begin", time.time(), self.request.id)
     ACTS[how]()
     if os.getpid() == pid:
         note("end", self.request.id)

@@ -92,11 +92,31 @@ def square_later(self: Task, number: int, countdown: float) -> int:
 
 
 @task(bind=True)
+def square_and_grow(self: Task, number: int, depth: int) -> int:
+    """Adds a square and one of its own kind to its own set, which do so in turn, down to 0."""
+    note("begin", self.request.id)
+    if depth:
+        assert self.request.taskset is not None
+        more = [square_and_grow.subtask((number + 1, depth - 1)), square.subtask((depth, 0.0))]
+        TaskSetResult(self.request.taskset).add(more)
+    note("end", self.request.id)
+    return squared(number)
+
+
+@task(bind=True)
 def collect(self: Task, results: list[int]) -> list[int]:
     """The callback of a success: it returns what it was given."""
     note("begin", self.request.id)
     note("end", self.request.id)
     return results
+
+
+@task(bind=True)
+def sum_up(self: Task, results: list[int]) -> int:
+    """The callback of the success of many: it returns their sum."""
+    note("begin", self.request.id)
+    note("end", self.request.id)
+    return sum(results)
 
 
 @task(bind=True)
@@ -114,6 +134,7 @@ SQUARES: Final = (
     square_at_last,
     square_later,
     square_and_add,
+    square_and_grow,
     fail_once,
 )
 RETURNS: Final[dict[str, Any]] = dict.fromkeys((one.name for one in SQUARES), squared)

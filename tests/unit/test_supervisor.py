@@ -23,7 +23,7 @@ from django_tasksets.worker.board import DEAD, Board
 from django_tasksets.worker.forks import Forks, cause_of_death
 from django_tasksets.worker.limits import Limits, Running, overtime
 from django_tasksets.worker.memory import memory
-from django_tasksets.worker.options import EXIT_LOST, WorkerOptions
+from django_tasksets.worker.options import WorkerOptions
 from django_tasksets.worker.reloading import Reloader
 from django_tasksets.worker.supervisor import FIRST_DELAY, LAST_DELAY, Restarts
 from tests.claims import claimed
@@ -53,6 +53,18 @@ def test_a_place_says_what_is_over_its_time() -> None:
     assert board.overdue(0, 21) == []
     board.end(1, 1)
     assert board.overdue(1, 11) == []
+
+
+def test_a_place_says_how_its_process_ended() -> None:
+    """By its own account: any task may end it with any code."""
+    board = Board(places=1, slots=1)
+    assert (board.has_left(0), board.has_given_up(0)) == (False, False)
+    board.give_up(0)
+    assert (board.has_left(0), board.has_given_up(0)) == (False, True)
+    board.leave(0)
+    assert (board.has_left(0), board.has_given_up(0)) == (True, False)
+    board.clear(0)
+    assert (board.has_left(0), board.has_given_up(0)) == (False, False)
 
 
 def test_a_place_says_whether_its_worker_is_known_to_live() -> None:
@@ -127,7 +139,6 @@ def test_causes_of_death_in_words() -> None:
     assert cause_of_death(-9) == "died by SIGKILL"
     assert cause_of_death(-99) == "died by signal 99"
     assert cause_of_death(3) == "exited with code 3"
-    assert cause_of_death(EXIT_LOST) == "could not confirm that it is alive"
 
 
 def test_those_that_die_young_are_replaced_ever_later() -> None:
