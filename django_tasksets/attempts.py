@@ -15,6 +15,7 @@ from .calls import Failure, RetryPlan, Seconds
 from .context import Request, current_request
 from .exceptions import MaxRetriesExceeded, Retry, Revoked
 from .failures import describe
+from .redaction import secrets
 from .registry import RegisteredTask
 
 # Celery's words, which hooks are called with.
@@ -82,17 +83,26 @@ def _returned(value: Any) -> Attempt:
 def raised(task: RegisteredTask, request: Request, error: BaseException) -> Attempt:
     """What it came to that the task raised `error`."""
     if isinstance(error, Retry):
-        failure = describe(error.cause) if error.cause is not None else None
+        cause = error.cause
+        failure = None if cause is None else describe(cause, _hidden(request))
         plan = error.plan or RetryPlan()
         return Attempt(status="RETRY", exception=error, failure=failure, retry=plan)
     if isinstance(error, Revoked):
         return Attempt(status="REVOKED", exception=error)
-    failure = describe(error)
+    failure = describe(error, _hidden(request))
     wanted = isinstance(error, task.autoretry_for) and not isinstance(error, MaxRetriesExceeded)
     if wanted and (request.max_retries is None or request.retries < request.max_retries):
         plan = RetryPlan(delay=backoff(task, request.retries))
         return Attempt(status="RETRY", exception=error, failure=failure, retry=plan)
     return Attempt(status="FAILED", exception=error, failure=failure)
+
+
+def _hidden(request: Request) -> list[str]:
+    """What of the arguments is not to be told. Never raises: they are of any kind."""
+    try:
+        return secrets(request.task, request.args, request.kwargs)
+    except Exception:  # noqa: BLE001  the arguments' own code
+        return []
 
 
 def backoff(task: RegisteredTask, retries: int) -> Seconds:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .exceptions import UnreadableValue
 from .models import SubtaskRecord, TaskSetRecord
+from .options import stored_options
 from .statuses import FINISHED_SETS, Role, SubtaskStatus, TaskSetStatus, set_outcome
 from .store.contract import SetState, Store, Tally, WaitingCallback
 from .store.moments import Now, from_now
@@ -118,7 +119,11 @@ def release(store: Store, states: Sequence[SetState]) -> list[WaitingCallback]:
 def _set_times(store: Store, callbacks: Iterable[WaitingCallback]) -> None:
     """Let the countdown and the expiry of callbacks begin, whose rows are locked."""
     for callback in callbacks:
-        options = json.loads(callback.options) if callback.options else {}
+        try:
+            options = stored_options(callback.options)
+        except UnreadableValue:
+            # Its set ends all the same; who executes it will find out, and say so.
+            continue
         times = {
             column: from_now(options[name])
             for name, column in (("countdown", "run_after"), ("expires", "expires_at"))

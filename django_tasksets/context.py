@@ -20,8 +20,9 @@ class Request:
     task: str = ""
     subtask_id: uuid.UUID | None = None
     taskset_id: uuid.UUID | None = None
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    # Not in its repr, which ends up in logs.
+    args: Sequence[Any] = field(default=(), repr=False)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     retries: int = 0
     """How often the task has been retried before this execution."""
     max_retries: int | None = None

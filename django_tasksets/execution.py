@@ -5,7 +5,6 @@ Nothing here writes to the database; what came of it is an Outcome for `recordin
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
@@ -20,9 +19,10 @@ from .attempts import Attempt, call_hooks, invoke, raised
 from .calls import Failure, RetryPlan, Seconds
 from .conf import current
 from .context import Request
-from .exceptions import UnknownId, UnknownTask
+from .exceptions import UnknownId, UnknownTask, UnreadableValue
 from .failures import describe, error_line, fingerprint
 from .models import SubtaskRecord
+from .options import stored_options
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
 from .store.contract import Claimed, Outcome, Store, batches
@@ -117,9 +117,11 @@ def _prepare(worker: Worker, claimed: Claimed, task: RegisteredTask) -> Executio
         return Outcome(claimed, SubtaskStatus.REVOKED, reason=EXPIRED)
     if worker.is_revoked(claimed.id):
         return Outcome(claimed, SubtaskStatus.REVOKED, reason=REVOKED)
-    options = json.loads(claimed.options) if claimed.options else {}
+    options = stored_options(claimed.options)
     args = _arguments(worker.store, claimed, immutable=options.get("immutable", False))
     kwargs = codec.decode(claimed.kwargs)
+    if not isinstance(kwargs, dict):
+        raise UnreadableValue("The keyword arguments are not a JSON object")
     request = Request(
         task=claimed.task_name,
         subtask_id=claimed.id,
@@ -167,6 +169,11 @@ def give_back(
 
 def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:
     args: list[Any] = codec.decode(claimed.args)
+    # A text or an object would be taken apart into arguments, too.
+    if not isinstance(args, list):
+        raise UnreadableValue("The arguments are not a JSON list")
+    if claimed.role not in Role.values:
+        raise UnreadableValue(f"No subtask has the role {claimed.role!r}")
     if claimed.role == Role.MEMBER or immutable:
         return args
     if claimed.role == Role.ON_SUCCESS:
@@ -186,7 +193,10 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             raise UnknownId("What a member of the set returned was forgotten")
-        values += codec.decode(codec.join_list(found))
+        decoded = codec.decode(codec.join_list(found))
+        if len(decoded) != len(found):
+            raise UnreadableValue("What a member of the set returned is not the text of one value")
+        values += decoded
     return values
 
 

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import traceback
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 from . import codec
 from .calls import Failure
 from .conf import current
 from .exceptions import NotStorable
+from .redaction import mask
 from .store.contract import Claimed
 
 MAX_MESSAGE = 2_000
+MAX_CLASS_NAME = 255
 OURS = __name__.partition(".")[0] + "."
 
 
-def describe(error: BaseException) -> Failure:
-    """What will be stored of `error`. Never raises: an exception is user code, too."""
+def describe(error: BaseException, hidden: Sequence[str] = ()) -> Failure:
+    """What will be stored of `error`. Never raises: an exception is user code, too.
+
+    The texts in `hidden` are not in its words: those are shown, logged and told to receivers.
+    """
     cls = type(error)
-    name = clean(f"{cls.__module__}.{cls.__qualname__}")
+    name = clean(f"{cls.__module__}.{cls.__qualname__}")[:MAX_CLASS_NAME]
     return Failure(
         exception_class=name,
-        message=clean(_message(error))[:MAX_MESSAGE],
-        traceback=_capped(clean(_traceback(error))),
+        message=mask(clean(_message(error)), hidden)[:MAX_MESSAGE],
+        traceback=_capped(mask(clean(_traceback(error)), hidden)),
         fingerprint=fingerprint(name, _place(error.__traceback__)),
         args=_args(error),
     )
@@ -39,29 +47,28 @@ def fingerprint(exception_class: str, place: str) -> str:
 
 
 def error_line(failure: Failure, worker_id: uuid.UUID, claimed: Claimed) -> str:
-    """The failure as a line for the `errors` column, without its line end."""
+    """The failure as a line for the `errors` column, without its line end. Never raises."""
     try:
-        return _error_line(failure, worker_id, claimed)
+        return codec.encode(_error_fields(failure, worker_id, claimed))
     except NotStorable:
-        # Together they are too long: what went wrong counts more than where.
+        # Together they are too long: what went wrong counts more than where. These few are stored
+        # whatever the limit is, or nothing would be known of it at all.
         shorter = replace(failure, traceback="", args=None, extra={})
-        return _error_line(shorter, worker_id, claimed)
+        return json.dumps(_error_fields(shorter, worker_id, claimed), separators=(",", ":"))
 
 
-def _error_line(failure: Failure, worker_id: uuid.UUID, claimed: Claimed) -> str:
-    return codec.encode(
-        {
-            "exception_class": failure.exception_class,
-            "message": failure.message,
-            "traceback": failure.traceback,
-            "fingerprint": failure.fingerprint,
-            "args": failure.args,
-            "worker_id": str(worker_id),
-            "attempt": claimed.attempts + 1,
-            "at": datetime.now(UTC).isoformat(),
-            **failure.extra,
-        }
-    )
+def _error_fields(failure: Failure, worker_id: uuid.UUID, claimed: Claimed) -> dict[str, Any]:
+    return {
+        "exception_class": failure.exception_class,
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "fingerprint": failure.fingerprint,
+        "args": failure.args,
+        "worker_id": str(worker_id),
+        "attempt": claimed.attempts + 1,
+        "at": datetime.now(UTC).isoformat(),
+        **failure.extra,
+    }
 
 
 def _message(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, transaction
 
 from . import codec
 from .packing import Packer
@@ -29,6 +29,10 @@ def enqueue_links(store: Store, finals: Iterable[Outcome]) -> list[NewSubtask]:
     return [row for row in linked if _insert(store, [row])]
 
 
+# What reading and writing may raise of values that somebody else has written.
+WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
 def _rows(packer: Packer, final: Outcome) -> Iterator[NewSubtask]:
     """What an ended subtask sets off."""
     claimed = final.claimed
@@ -41,16 +45,18 @@ def _rows(packer: Packer, final: Outcome) -> Iterator[NewSubtask]:
     try:
         for link in json.loads(claimed.links).get(kind, ()):
             yield packer.linked(link, first)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        logger.exception("links unreadable id=%s", claimed.id)
+    except WRONG as error:
+        logger.error("links unreadable id=%s error=%r", claimed.id, error)
 
 
 def _insert(store: Store, rows: list[NewSubtask]) -> bool:
     try:
         with transaction.atomic(using=store.alias):
             store.insert(rows)
-    except IntegrityError as error:
+    except (DatabaseError, *WRONG) as error:
+        if isinstance(error, DatabaseError) and not store.is_refusal(error):
+            raise
         if len(rows) == 1:
-            logger.error("link not enqueued id=%s error=%s", rows[0].id, error)
+            logger.error("link not enqueued id=%s error=%r", rows[0].id, error)
         return False
     return True

@@ -144,11 +144,10 @@ def _orphans(store: Store, dead: uuid.UUID | None) -> Iterator[tuple[uuid.UUID, 
     workers = orphaned.order_by().values_list("worker_id", flat=True).distinct()
     for worker_id in sorted(key for key in workers if key is not None):
         mine = orphaned.filter(worker_id=worker_id)
-        rows = mine.values_list(*Claimed._fields)
-        chunk = list(rows[:CHUNK])
-        while chunk:
-            yield worker_id, [Claimed._make(row) for row in chunk]
-            chunk = list(rows.filter(id__gt=chunk[-1][0])[:CHUNK])
+        keys = list(mine.values_list("id", flat=True)[:CHUNK])
+        while keys:
+            yield worker_id, store.claimed_rows(mine.filter(id__in=keys))
+            keys = list(mine.filter(id__gt=keys[-1]).values_list("id", flat=True)[:CHUNK])
 
 
 def _crashed(worker: Executor, claimed: Claimed, cause: str, *, alone: bool) -> Outcome:

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Final, overload
 
 from . import conf
-from .exceptions import UnknownId
+from .exceptions import UnknownId, UnreadableValue
 from .models import SubtaskRecord, TaskSetRecord
 from .progress import COLUMNS, Progress, progress_of, progress_of_list
 from .reading import Reading, readings
@@ -153,7 +153,10 @@ class StoredMembers(Members):
         sets = TaskSetRecord.objects.using(conf.current().DATABASE)
         saved = sets.filter(pk=self._taskset_id, status=TaskSetStatus.SAVED)
         text = saved.values_list("saved_ids", flat=True).first()
-        return [uuid.UUID(key) for key in json.loads(text)] if text else []
+        try:
+            return [uuid.UUID(key) for key in json.loads(text)] if text else []
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise UnreadableValue(f"The ids of the saved set {self._taskset_id} are none") from error
 
 
 class ListedMembers(Members):

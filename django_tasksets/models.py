@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import codec
+from .exceptions import UnreadableValue
 from .ids import new_id
 from .indexes import PartialIndex
 from .querysets import SubtaskQuerySet, TaskSetQuerySet, WorkerQuerySet
@@ -301,18 +302,35 @@ class SubtaskRecord(models.Model):
         return None if self.return_value is None else codec.decode(self.return_value)
 
     def get_errors(self) -> list[dict[str, Any]]:
-        """The failed executions, oldest first: calls.Failure, with worker_id, attempt and at."""
-        return [codec.decode(line) for line in self.errors.splitlines()]
+        """The failed executions, oldest first: calls.Failure, with worker_id, attempt and at.
+
+        A line that was not written by a worker is the message of one.
+        """
+        return [_read_error(line) for line in self.errors.splitlines()]
 
     @property
     def worker_ids(self) -> list[uuid.UUID]:
         """The workers that executed it, one for each attempt, oldest first."""
-        earlier = [
-            uuid.UUID(error["worker_id"]) for error in self.get_errors() if error.get("worker_id")
-        ]
+        given = [_read_id(error.get("worker_id")) for error in self.get_errors()]
+        earlier = [key for key in given if key is not None]
         if self.status == SubtaskStatus.SUCCESSFUL and self.worker_id is not None:
             earlier.append(self.worker_id)
         return earlier
+
+
+def _read_error(line: str) -> dict[str, Any]:
+    try:
+        error = codec.decode(line)
+    except UnreadableValue:
+        error = None
+    return error if isinstance(error, dict) else {"message": line}
+
+
+def _read_id(value: object) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
 
 
 class WorkerRecord(models.Model):

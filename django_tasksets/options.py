@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from .calls import IGNORED_OPTIONS
-from .checking import is_span
-from .exceptions import InvalidOption
+from .checking import CHECKS, is_span
+from .exceptions import InvalidOption, UnreadableValue
 
 
 def refuse_unknown(given: Iterable[str], where: str, *, known: Collection[str] = ()) -> None:
@@ -25,6 +26,26 @@ def refuse_impossible(options: Mapping[str, Any], where: str) -> None:
     for name, (is_possible, expected) in _TASK_OPTIONS.items():
         if name in options and not is_possible(options[name]):
             raise InvalidOption(f"{where}: {name}={options[name]!r} is not {expected}")
+
+
+def stored_options(text: str) -> dict[str, Any]:
+    """The options in a row's column, checked once more: anybody may have written the row.
+
+    Raises UnreadableValue. Names that are not known are left alone: newer code may have some.
+    """
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableValue(f"The options are not JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise UnreadableValue("The options are not a JSON object")
+    for name, value in options.items():
+        passes, expected = CHECKS.get(name, (None, ""))
+        if passes is not None and not passes(value):
+            raise UnreadableValue(f"The option {name}={value!r:.80} is not possible: {expected}")
+    return options
 
 
 def _is_name(value: Any) -> bool:

@@ -16,9 +16,16 @@ from . import codec, registry
 from .calls import Call, Options, Seconds
 from .checking import CHECKS, is_number
 from .conf import current
-from .exceptions import InvalidCall, InvalidId, InvalidOption, NotStorable, UnknownTask
+from .exceptions import (
+    InvalidCall,
+    InvalidId,
+    InvalidOption,
+    NotStorable,
+    UnknownTask,
+    UnreadableValue,
+)
 from .ids import new_hex, parse_id
-from .options import refuse_unknown
+from .options import refuse_unknown, stored_options
 from .statuses import Role, SubtaskStatus, callback_position
 from .store.contract import NewSubtask, Store
 
@@ -32,6 +39,8 @@ STORED_OPTIONS: Final = ("max_retries", "time_limit", "soft_time_limit", "immuta
 SPANS: Final = ("countdown", "expires")
 # How much later in the claim order each next member of a set is, in microseconds.
 CLAIM_STEP: Final = 1_000_000
+# Options that have a column of their own, and a check.
+PLANNED: Final = ("queue", "priority", "weight", "countdown", "eta", "expires")
 SHAPES: Final[dict[str, Any]] = {
     "task": str,
     "args": (list, tuple),
@@ -118,13 +127,13 @@ class Packer:
         )
 
     def linked(self, link: Link, first: str) -> NewSubtask:
-        """The row of a link, which belongs to no set; its first argument has the text `first`."""
-        plan = Plan(**link["plan"])
-        for name in ("eta", "expires"):
-            if isinstance(text := getattr(plan, name), str):
-                setattr(plan, name, datetime.datetime.fromisoformat(text))
-        args = link["args"]
-        if not (plan.options and json.loads(plan.options).get("immutable")):
+        """The row of a link, which belongs to no set; its first argument has the text `first`.
+
+        Raises UnreadableValue, or what looking at a value of any kind may raise, for one that
+        was not written by us: no row must come of it that nobody can read.
+        """
+        plan, args = _plan_of(link), link["args"]
+        if not stored_options(plan.options).get("immutable"):
             args = codec.prepend(first, args)
         return self._row(link["task"], args, link["kwargs"], plan, None)
 
@@ -233,6 +242,25 @@ class Packer:
     def _link(self, call: Call, where: str) -> Link:
         args, kwargs, plan = self._checked(call, where)
         return Link(task=call["task"], args=args, kwargs=kwargs, plan=asdict(plan))
+
+
+def _plan_of(link: Link) -> Plan:
+    """The plan of a stored link, held to the rules for new ones."""
+    texts = (link["task"], link["args"], link["kwargs"])
+    plan = Plan(**link["plan"])
+    if not all(isinstance(text, str) for text in (*texts, plan.options)):
+        raise UnreadableValue("A link's task, arguments and options are texts")
+    for name in ("eta", "expires"):
+        if isinstance(text := getattr(plan, name), str):
+            setattr(plan, name, datetime.datetime.fromisoformat(text))
+    for name in PLANNED:
+        passes, expected = CHECKS[name]
+        value = getattr(plan, name)
+        if value is not None and not passes(value):
+            raise UnreadableValue(f"The link's {name}={value!r:.80} is not possible: {expected}")
+    if plan.task_id is not None:
+        plan.task_id = parse_id(plan.task_id).hex
+    return plan
 
 
 def _time_as_text(value: object) -> str:

@@ -87,7 +87,9 @@ class Progress:
 
 def progress_of(record: Any) -> Progress:
     """The progress of a set, as its row in the models tells it; read just now."""
-    status = TaskSetStatus(record.status)
+    # A word that is none of ours is unfinished business, until the sweep has put it right.
+    known = record.status in TaskSetStatus.values
+    status = TaskSetStatus(record.status) if known else TaskSetStatus.RUNNING
     return Progress(
         status=status,
         total=record.total,

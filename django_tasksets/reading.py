@@ -11,7 +11,7 @@ from . import codec, conf
 from .exceptions import SubtaskFailed, SubtaskRevoked, UnknownId, UnreadableValue
 from .execution import returned
 from .models import SubtaskRecord
-from .statuses import FINISHED, SubtaskStatus
+from .statuses import FINISHED, SubtaskStatus, subtask_status
 
 _BUILTIN_INIT = type(object.__init__)
 """What an `__init__` is that is not written in Python."""
@@ -32,8 +32,11 @@ class Reading(Protocol):
 
 
 def is_finished(reading: Reading | None) -> bool:
-    """Whether there is such a subtask, and its status is final."""
-    return reading is not None and reading.status in FINISHED
+    """Whether there is such a subtask, and its status is final, or none at all: nothing more is to
+    be waited for then."""
+    if reading is None:
+        return False
+    return reading.status in FINISHED or reading.status not in SubtaskStatus.values
 
 
 def settle(reading: Reading, *, propagate: bool) -> Any:
@@ -69,9 +72,10 @@ class Row(NamedTuple):
         """See Reading."""
         if self.status == SubtaskStatus.SUCCESSFUL:
             return returned(self.id, self.return_value)
-        if self.status == SubtaskStatus.REVOKED:
+        status = subtask_status(self.status)
+        if status == SubtaskStatus.REVOKED:
             return self._revoked()
-        return self._failed() if self.status == SubtaskStatus.FAILED else None
+        return self._failed() if status == SubtaskStatus.FAILED else None
 
     def _last_error(self) -> dict[str, Any]:
         line = self.errors.rstrip("\n").rpartition("\n")[2]

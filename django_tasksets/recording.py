@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from django.db import DatabaseError
 
 from .completion import Settled, callbacks_ended, settle
 from .errorgroups import count_errors
-from .failures import describe, error_line
+from .failures import MAX_MESSAGE, describe, error_line
 from .linking import enqueue_links
 from .statuses import Role, SubtaskStatus
 from .store.contract import FINAL, Outcome, Store, Tally
@@ -132,10 +133,12 @@ def _record_refused(
 ) -> Recorded:
     """Record, in place of what the database will not take, that it would not."""
     claimed = outcome.claimed
-    logger.error("subtask refused id=%s", claimed.id, exc_info=error)
-    failure = describe(error)
+    # Databases go on in further lines to quote the row, with its values.
+    first_line = str(error).partition("\n")[0]
     # The words about it must not be refused for the same characters.
-    message = failure.message.encode("ascii", "backslashreplace").decode()
+    message = first_line[:MAX_MESSAGE].encode("ascii", "backslashreplace").decode()
+    failure = replace(describe(error), message=message, traceback="", args=None)
+    logger.error("subtask refused id=%s error=%r", claimed.id, message)
     failed = Outcome(
         claimed._replace(links=""),
         SubtaskStatus.FAILED,
@@ -145,15 +148,17 @@ def _record_refused(
         error_message=message,
         started=outcome.started,
     )
-    try:
-        return store.run(lambda: _record(store, worker_id, [failed]))
-    except DatabaseError as again:
-        if not store.is_refusal(again):
-            raise
-        # It was not the result. Counts that somebody has changed by hand refuse to be counted
-        # down, for example, and that lasts until the sweep has repaired them.
-        outcome.parked = True
-        return Recorded(parked=[outcome])
+    # Once more without counting the attempt, whose number may be at its column's end.
+    for one in (failed, replace(failed, started=None)):
+        try:
+            return store.run(partial(_record, store, worker_id, [one]))
+        except DatabaseError as again:
+            if not store.is_refusal(again):
+                raise
+    # It was not the result. Counts that somebody has changed by hand refuse to be counted down, for
+    # example, and that lasts until the sweep has repaired them.
+    outcome.parked = True
+    return Recorded(parked=[outcome])
 
 
 def _record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> Recorded:

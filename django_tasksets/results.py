@@ -13,7 +13,7 @@ from .ids import parse_id
 from .models import SubtaskRecord
 from .options import refuse_unknown
 from .reading import Reading, is_finished, missing, read, settle
-from .statuses import CELERY_STATES, FINISHED, SubtaskStatus
+from .statuses import CELERY_STATES, FINISHED, SubtaskStatus, subtask_status
 from .twins import in_thread, twin
 from .waiting import Patience, Steps, afirst, first
 
@@ -68,7 +68,7 @@ class AsyncResult(Generic[R]):
     def status(self) -> SubtaskStatus | None:
         """The status; None for an id that is unknown."""
         reading = self._read()
-        return None if reading is None else SubtaskStatus(reading.status)
+        return None if reading is None else subtask_status(reading.status)
 
     @property
     def state(self) -> str:
@@ -78,7 +78,7 @@ class AsyncResult(Generic[R]):
             return "PENDING"
         if reading.status == SubtaskStatus.SCHEDULED and reading.retries:
             return "RETRY"
-        return CELERY_STATES[reading.status]
+        return CELERY_STATES[subtask_status(reading.status)]
 
     @property
     def result(self) -> R | BaseException | None:

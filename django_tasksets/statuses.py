@@ -7,6 +7,8 @@ from typing import Final
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .exceptions import UnreadableValue
+
 
 class SubtaskStatus(models.TextChoices):
     """Where one subtask is in its life: enqueue, claim, execute, record, finish."""
@@ -82,6 +84,13 @@ CELERY_STATES: Final[dict[str, str]] = {
     SubtaskStatus.REVOKED: "REVOKED",
 }
 """Celery's state for each status; a SCHEDULED subtask that has been retried reads RETRY."""
+
+
+def subtask_status(stored: str) -> SubtaskStatus:
+    """The status that a row's column says; raises UnreadableValue for a word that is none."""
+    if stored not in SubtaskStatus.values:
+        raise UnreadableValue(f"No status is called {stored!r}: somebody else has written the row")
+    return SubtaskStatus(stored)
 
 
 def set_outcome(*, failed: int, revoked: int) -> TaskSetStatus:

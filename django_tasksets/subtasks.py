@@ -13,6 +13,7 @@ from .context import Request
 from .exceptions import InvalidCall
 from .ids import new_id, parse_id
 from .packing import check_call, checked_options
+from .redaction import HIDDEN, Places, mask, redacted, secrets
 from .registry import RegisteredTask
 from .results import AsyncResult, EagerResult
 from .statuses import SubtaskStatus
@@ -91,8 +92,15 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
         )
 
     def __repr__(self) -> str:
-        given = [repr(arg) for arg in self.args]
-        given += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        names = redacted()
+        places = Places(self.task, names)
+        given = [HIDDEN if n in places else repr(arg) for n, arg in enumerate(self.args)]
+        given += [
+            f"{name}={HIDDEN if name.lower() in names else repr(value)}"
+            for name, value in self.kwargs.items()
+        ]
+        hidden = secrets(self.task, self.args, self.kwargs) if names else []
+        given = [mask(text, hidden) for text in given]
         return f"<subtask: {self.task}({', '.join(given)})>"
 
     def __eq__(self, other: object) -> bool:

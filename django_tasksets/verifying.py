@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from .completion import locked_state
+from .mending import counted_members, write_counts
 from .models import TaskSetRecord
 from .statuses import TaskSetStatus
 from .store.contract import Store
-from .sweeping import counted_members, write_counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from ..conf import current
 from ..models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
-from ..statuses import Role, SubtaskStatus
+from ..statuses import SubtaskStatus
 from . import words
 from .links import Link, Links
 from .live import LiveSet, is_deserted
@@ -61,7 +61,7 @@ class Row:
     @property
     def role(self) -> str:
         """What it is to the set."""
-        return str(Role(self.record.role).label)
+        return words.role(self.record.role)
 
     @property
     def finished(self) -> str:

@@ -12,7 +12,6 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from ..models import SubtaskRecord, TaskSetRecord
-from ..statuses import Role
 from . import words
 from .links import Link, Links
 from .window import Column, WindowMixin
@@ -78,7 +77,7 @@ class SubtaskFieldsMixin(WindowMixin):
     @admin.display(description=_("role"))
     def shown_role(self, record: SubtaskRecord) -> str:
         """What it is to its set."""
-        return words.NONE if record.taskset_id is None else str(Role(record.role).label)
+        return words.NONE if record.taskset_id is None else words.role(record.role)
 
     @admin.display(description=_("reason"), empty_value=words.NONE)
     def shown_reason(self, record: SubtaskRecord) -> str:

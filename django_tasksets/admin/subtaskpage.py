@@ -13,11 +13,13 @@ from django.utils.functional import cached_property
 from django.utils.timezone import is_aware
 
 from ..conf import current
+from ..exceptions import UnreadableValue
 from ..models import SubtaskRecord, TaskSetRecord, WorkerRecord
+from ..options import stored_options
 from ..statuses import Role
 from . import words
 from .links import Link, Links
-from .values import as_text
+from .values import READABLE, arguments_as_text, as_text, links_as_text, shortened
 
 ERRORS_SHOWN: Final = 20
 
@@ -50,7 +52,7 @@ class SubtaskPage:
     @property
     def role(self) -> str:
         """What it is to its set."""
-        return str(Role(self.record.role).label)
+        return words.role(self.record.role)
 
     @property
     def position(self) -> str:
@@ -80,7 +82,9 @@ class SubtaskPage:
     @property
     def arguments(self) -> str:
         """The positional ones."""
-        return as_text(self.record.args)
+        record = self.record
+        given = 0 if record.role == Role.MEMBER or _is_immutable(record.options) else 1
+        return arguments_as_text(record.args, record.task_name, given=given)
 
     @property
     def keyword_arguments(self) -> str:
@@ -95,7 +99,7 @@ class SubtaskPage:
     @property
     def calls_after(self) -> str:
         """The links: what is enqueued when it ends."""
-        return as_text(self.record.links) if self.record.links else ""
+        return links_as_text(self.record.links) if self.record.links else ""
 
     @property
     def result(self) -> str | None:
@@ -106,23 +110,28 @@ class SubtaskPage:
     @cached_property
     def errors(self) -> list[Failed]:
         """The executions that did not succeed, the latest first."""
-        return [self._failed(error) for error in reversed(self._stored_errors[-ERRORS_SHOWN:])]
+        return [self._failed(error) for error in reversed(self._latest_errors)]
 
     @property
     def errors_left_out(self) -> int:
         """How many older ones are not shown."""
-        return max(0, len(self._stored_errors) - ERRORS_SHOWN)
+        return max(0, len(self._lines) - ERRORS_SHOWN)
 
     @cached_property
-    def _stored_errors(self) -> list[dict[str, Any]]:
-        return [_parsed(line) for line in self.record.errors.splitlines()]
+    def _lines(self) -> list[str]:
+        return self.record.errors.splitlines()
+
+    @cached_property
+    def _latest_errors(self) -> list[dict[str, Any]]:
+        return [_parsed(line) for line in self._lines[-ERRORS_SHOWN:]]
 
     def _failed(self, error: dict[str, Any]) -> Failed:
         return Failed(
             attempt=error.get("attempt", ""),
-            exception_class=str(error.get("exception_class") or ""),
-            message=str(error.get("message") or ""),
-            traceback=str(error.get("traceback") or "") if self.shows_values else "",
+            exception_class=shortened(str(error.get("exception_class") or "")),
+            message=shortened(str(error.get("message") or "")),
+            # As long as workers are told to keep them.
+            traceback=str(error.get("traceback") or "")[:READABLE] if self.shows_values else "",
             at=words.moment(_moment(error.get("at"))),
             worker=self._worker(error.get("worker_id")),
         )
@@ -136,7 +145,7 @@ class SubtaskPage:
     @cached_property
     def _workers(self) -> dict[str, WorkerRecord]:
         """Those of its workers that are still known, by one query."""
-        keys = [error.get("worker_id") for error in self._stored_errors[-ERRORS_SHOWN:]]
+        keys = [error.get("worker_id") for error in self._latest_errors]
         wanted = {key for key in map(_key, [*keys, self.record.worker_id]) if key is not None}
         if not wanted:
             return {}
@@ -148,8 +157,15 @@ def _parsed(line: str) -> dict[str, Any]:
     """A line of `errors`; one that cannot be read is its own message."""
     try:
         return dict(json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {"message": line}
+
+
+def _is_immutable(options: str) -> bool:
+    try:
+        return bool(stored_options(options).get("immutable"))
+    except UnreadableValue:
+        return False
 
 
 def _moment(text: object) -> datetime.datetime | None:

@@ -6,6 +6,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.db.models import TextChoices
 from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html
@@ -15,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from ..conf import current
 from ..models import TaskSetRecord, WorkerRecord
-from ..statuses import SubtaskStatus, TaskSetStatus
+from ..statuses import Role, SubtaskStatus, TaskSetStatus
 
 NONE: Final = "–"
 # Characters that no font turns into colourful pictures.
@@ -35,6 +36,8 @@ ICONS: Final = {
     "late": "◐",
     "lost": "✗",
 }
+# What is shown of a word that no code of ours writes.
+UNKNOWN: Final = "?"
 LABELS: Final = {
     "open": gettext_lazy("Open"),
     "paused": gettext_lazy("Paused"),
@@ -55,7 +58,7 @@ class Shown:
     @property
     def icon(self) -> str:
         """One character."""
-        return ICONS[self.key]
+        return ICONS.get(self.key, UNKNOWN)
 
     def __html__(self) -> SafeString:
         return render_to_string("admin/tasksets/status.html", {"status": self})
@@ -78,12 +81,22 @@ def set_status(record: TaskSetRecord) -> Shown:
             return _stated("paused")
         if record.sealed_at is None:
             return _stated("open")
-    return Shown(record.status.lower(), str(TaskSetStatus(record.status).label))
+    return _known(TaskSetStatus, record.status)
 
 
 def subtask_status(status: str) -> Shown:
     """A subtask's status."""
-    return Shown(status.lower(), str(SubtaskStatus(status).label))
+    return _known(SubtaskStatus, status)
+
+
+def role(stored: str) -> str:
+    """What a subtask is to its set."""
+    return _known(Role, stored).label
+
+
+def _known(words: type[TextChoices], stored: str) -> Shown:
+    """The word as it is shown; one that somebody else has written, as it is stored."""
+    return Shown(stored.lower(), str(words(stored).label if stored in words.values else stored))
 
 
 def worker_status(worker: WorkerRecord, now: datetime.datetime) -> Shown:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
 
@@ -23,6 +23,12 @@ from ..statuses import Role, SubtaskStatus, TaskSetStatus
 
 # In the order of a Tally, and not in a set, which would have to hash a member to find it.
 FINAL: Final = (SubtaskStatus.SUCCESSFUL, SubtaskStatus.FAILED, SubtaskStatus.REVOKED)
+
+# The column goes no further. A number near its end was not counted by us: it stays there, so that
+# the row can be claimed and nobody's claim fails for it.
+LAST_CLAIM: Final = 2**31 - 1
+UNREADABLE: Final = "the row cannot be read"
+"""The reason of what ended because its columns hold what no code of ours writes."""
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -275,6 +281,11 @@ class Store(abc.ABC):
     def claim_ids(self, worker_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> list[Claimed]:
         """Make those of `ids` that are READY RUNNING for the worker; a transaction by itself."""
 
+    @abc.abstractmethod
+    def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:
+        """The rows as they are, as a claim has them. One that cannot be read is FAILED at once, so
+        that it is in nobody's way; if it is a member, the sweep counts it."""
+
     # Record
 
     @abc.abstractmethod
@@ -382,6 +393,11 @@ class Listener(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Give the connection back."""
+
+
+def next_claim(claims: int) -> int:
+    """The number of the claim after so many."""
+    return min(claims, LAST_CLAIM - 1) + 1
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

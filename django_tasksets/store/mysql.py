@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..models import SubtaskRecord
 from ..querysets import SubtaskQuerySet
 from ..statuses import SubtaskStatus
-from .contract import Claimed, NewSubtask, Outcome, batches
+from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, batches, next_claim
 from .portable import PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, SUBTASK
 from .transactions import lease_in_seconds
@@ -42,8 +42,8 @@ CANDIDATES: Final = quoted(
     ORDER BY priority DESC, claim_order LIMIT %s FOR UPDATE SKIP LOCKED"""
 )
 CLAIM: Final = quoted(
-    f"""UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s, claims = claims + 1,
-        claimed_at = UTC_TIMESTAMP(6) WHERE id IN ({{ids}})"""
+    f"""UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s,
+        claims = least(claims, {LAST_CLAIM} - 1) + 1, claimed_at = UTC_TIMESTAMP(6) WHERE id IN ({{ids}})"""
 )
 # STRAIGHT_JOIN: the rows of the batch drive, and find theirs by primary key.
 SUCCEED: Final = quoted(
@@ -168,7 +168,7 @@ def _claimed(row: Sequence[Any]) -> Claimed:
     claimed = Claimed._make(row)
     return claimed._replace(
         id=_uuid(claimed.id),
-        claims=claimed.claims + 1,
+        claims=next_claim(claimed.claims),
         taskset_id=None if claimed.taskset_id is None else _uuid(claimed.taskset_id),
         enqueued_at=_moment(claimed.enqueued_at),
         expires_at=_moment(claimed.expires_at),

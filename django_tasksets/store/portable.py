@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from django.db.models import Case, F, Q, TextField, Value, When
-from django.db.models.functions import Coalesce, Concat, Greatest, Length
+from django.db import DatabaseError, OperationalError
+from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Coalesce, Concat, Greatest, Least, Length
 from django.db.models.lookups import LessThan
 
 from ..ids import parse_id
@@ -16,6 +18,8 @@ from ..models import SubtaskRecord
 from ..querysets import SubtaskQuerySet
 from ..statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
 from .contract import (
+    LAST_CLAIM,
+    UNREADABLE,
     Claimed,
     Ended,
     Held,
@@ -25,11 +29,17 @@ from .contract import (
     Tally,
     WaitingCallback,
     batches,
+    next_claim,
 )
 from .moments import Now, from_now
 from .transactions import Transactions
 
+logger = logging.getLogger("django_tasksets")
+
 REVOKED: Final = SubtaskStatus.REVOKED
+# What drivers and Django raise of columns that hold what no code of ours writes: a time that
+# Python has none for, for example.
+UNREADABLE_ROWS: Final = (ArithmeticError, DatabaseError, TypeError, ValueError)
 # What is over expires no more: so the index of what may holds nothing else.
 OVER: Final = {"finished_at": Now(), "expires_at": None}
 # How many characters of a subtask's history are kept; with more it begins anew.
@@ -79,15 +89,33 @@ class PortableStore(Transactions):
         claimed: list[Claimed] = []
         for batch in batches(ids, BATCH):
             ready = self.locked(self.subtasks.ready().filter(id__in=batch), skip=True)
-            rows = [Claimed._make(row) for row in ready.values_list(*Claimed._fields)]
+            rows = self.claimed_rows(ready)
             self.subtasks.filter(id__in=[row.id for row in rows]).update(
                 status=SubtaskStatus.RUNNING,
                 worker_id=worker_id,
-                claims=F("claims") + 1,
+                claims=Least(F("claims"), Value(LAST_CLAIM - 1)) + 1,
                 claimed_at=Now(),
             )
-            claimed += [row._replace(claims=row.claims + 1) for row in rows]
+            claimed += [row._replace(claims=next_claim(row.claims)) for row in rows]
         return in_claim_order(claimed)
+
+    def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:
+        try:
+            return [Claimed._make(row) for row in rows.values_list(*Claimed._fields)]
+        except UNREADABLE_ROWS as error:
+            if isinstance(error, OperationalError):
+                raise
+        # One of them is to blame; which, only reading them one by one tells.
+        readable: list[Claimed] = []
+        for key in list(rows.values_list("id", flat=True)):
+            mine = self.subtasks.filter(id=key)
+            try:
+                readable += [Claimed._make(row) for row in mine.values_list(*Claimed._fields)]
+            except UNREADABLE_ROWS as error:
+                logger.error("subtask unreadable id=%s error=%r", key, error)
+                over = OVER | {"enqueued_at": Now(), "reason": UNREADABLE}
+                mine.update(status=SubtaskStatus.FAILED, **over)
+        return readable
 
     def with_ready(self, queues: Sequence[str]) -> list[str]:
         """Those of the queues that have READY subtasks, each once."""

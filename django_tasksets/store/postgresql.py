@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..statuses import SubtaskStatus
-from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
+from .contract import LAST_CLAIM, Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .notifications import CHANNEL, NotificationListener
 from .portable import MAX_ERRORS, PortableStore
 from .tables import (
@@ -27,6 +27,22 @@ LOCK_TIMEOUT: Final = "55P03"
 LIMIT_EXCEEDED: Final = "54"
 
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
+
+# PostgreSQL knows times that Python does not: `infinity`, and what is before the year 1 or after
+# 9999. One such row would keep all that it is claimed with from being read.
+PYTHONS_TIMES: Final = "BETWEEN '0001-01-02' AND '9999-12-30'"
+
+
+def _readable(column: str) -> str:
+    is_time = column in ('s."enqueued_at"', 's."expires_at"')
+    if not is_time:
+        return column
+    name = column.removeprefix("s.")
+    otherwise = "statement_timestamp()" if name == '"enqueued_at"' else "NULL"
+    return f"CASE WHEN {column} {PYTHONS_TIMES} THEN {column} ELSE {otherwise} END AS {name}"
+
+
+READABLE_COLUMNS_OF_S: Final = ", ".join(map(_readable, CLAIMED_COLUMNS_OF_S.split(", ")))
 
 # The queues that have READY rows, by hops over the index instead of reading all of it.
 ALL_QUEUES: Final = f"""
@@ -50,9 +66,9 @@ CLAIM: Final = f"""
         ) probe ORDER BY probe.priority DESC, probe.claim_order LIMIT %(limit)s
     ), claimed AS (
         UPDATE {SUBTASK} s SET status = 'RUNNING', worker_id = %(worker_id)s,
-            claims = s.claims + 1, claimed_at = statement_timestamp()
+            claims = least(s.claims, {LAST_CLAIM} - 1) + 1, claimed_at = statement_timestamp()
         FROM candidate WHERE s.id = candidate.id
-        RETURNING {CLAIMED_COLUMNS_OF_S}
+        RETURNING {READABLE_COLUMNS_OF_S}
     ) SELECT * FROM claimed ORDER BY priority DESC, claim_order"""
 CLAIM_FROM_ALL: Final = CLAIM.format(queues=ALL_QUEUES)
 CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
+import math
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
+from ..ids import new_hex
 from ..statuses import SubtaskStatus
-from .contract import Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
+from .contract import (
+    LAST_CLAIM,
+    UNREADABLE,
+    Claimed,
+    Listener,
+    NewSubtask,
+    Outcome,
+    SetState,
+    Tally,
+    batches,
+    next_claim,
+)
 from .fileversion import FileListener
-from .portable import MAX_ERRORS, PortableStore, in_claim_order
+from .portable import MAX_ERRORS, UNREADABLE_ROWS, PortableStore, in_claim_order
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
+
+logger = logging.getLogger("django_tasksets")
 
 T = TypeVar("T")
 
@@ -32,6 +49,11 @@ INSERT: Final = (
     f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
     f"VALUES ({', '.join(['%s'] * len(NewSubtask._fields))})"
 )
+INTEGERS: Final = (
+    "claims", "generation", "priority", "claim_order", "attempts", "retries", "crashes",
+    "deferrals",
+)  # fmt: skip
+TEXTS: Final = ("task_name", "args", "kwargs", "options", "links", "role", "queue_name")
 # Batches go in and out as one JSON text each. Row by row, sqlite3 would let go of the interpreter
 # at each row, and wait to get it back from the threads that execute while it holds the write lock.
 # Rows that a transaction has found it finds again by their numbers in the file.
@@ -40,8 +62,23 @@ CANDIDATES: Final = f"""
         SELECT rowid, {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
         ORDER BY priority DESC, claim_order LIMIT %s)"""
 CLAIM: Final = f"""
-    UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s, claims = claims + 1, claimed_at = %s
+    UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s,
+        claims = min(claims, {LAST_CLAIM} - 1) + 1, claimed_at = %s
     WHERE rowid IN (SELECT value FROM json_each(%s))"""
+# The same one by one, where something in the rows keeps them from being read together.
+CANDIDATE_NUMBERS: Final = f"""
+    SELECT rowid FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
+    ORDER BY priority DESC, claim_order LIMIT %s"""
+CANDIDATE: Final = f"SELECT json_array(rowid, {CLAIMED_COLUMNS}) FROM {SUBTASK} WHERE rowid = %s"
+# Columns are of any type here, and what has been written is mended such that it can be shown. A
+# row without a readable id gets one.
+SET_ASIDE: Final = f"""
+    UPDATE {SUBTASK} SET status = 'FAILED', reason = '{UNREADABLE}', worker_id = NULL,
+        finished_at = %s, enqueued_at = %s, expires_at = NULL, run_after = NULL, claimed_at = NULL,
+        {", ".join(f"{name} = CAST({name} AS INTEGER)" for name in INTEGERS)},
+        id = CASE WHEN typeof(id) = 'text' AND length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'
+            THEN id ELSE %s END
+    WHERE rowid = %s"""
 NEXT_QUEUE: Final = (
     f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY' AND queue_name > %s"
 )
@@ -50,6 +87,7 @@ ID, CLAIMS, TASKSET_ID, PRIORITY, CLAIM_ORDER, ENQUEUED_AT, EXPIRES_AT = map(
     Claimed._fields.index,
     ("id", "claims", "taskset_id", "priority", "claim_order", "enqueued_at", "expires_at"),
 )
+NUMBERS: Final = itemgetter(*map(Claimed._fields.index, INTEGERS))
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
     UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = CASE
@@ -142,7 +180,38 @@ class SQLiteStore(PortableStore):
         if not names:
             return []
         rows = self.run(lambda: self._claim(worker_id, names, limit))
-        return in_claim_order(list(map(_claimed, rows)))
+        try:
+            return in_claim_order(list(map(_claimed, rows)))
+        except UNREADABLE_ROWS:
+            return in_claim_order(self._readable(rows))
+
+    def _readable(self, rows: Iterable[list[Any]]) -> list[Claimed]:
+        """Those of the claimed rows that can be read; the others have failed."""
+        readable: list[Claimed] = []
+        for row in rows:
+            try:
+                readable.append(_claimed(row))
+            except UNREADABLE_ROWS as error:
+                self.run(partial(self._set_aside, row[0], error))
+        return readable
+
+    def _set_aside(self, number: int, error: BaseException) -> None:
+        """End a row of which nothing can be made, by its number in the file."""
+        logger.error("subtask unreadable row=%s error=%r", number, error)
+        now = _text(self.now())
+        with self.connection.cursor() as cursor:
+            for name in TEXTS:
+                if not self._is_text(cursor, name, number):
+                    hexed = f"UPDATE {SUBTASK} SET {name} = hex({name}) WHERE rowid = %s"
+                    cursor.execute(hexed, [number])
+            cursor.execute(SET_ASIDE, [now, now, new_hex(), number])
+
+    def _is_text(self, cursor: Any, column: str, number: int) -> bool:
+        try:
+            cursor.execute(f"SELECT {column} FROM {SUBTASK} WHERE rowid = %s", [number])
+            return isinstance(cursor.fetchone()[0], str)
+        except UNREADABLE_ROWS:
+            return False
 
     def with_ready(self, queues: Sequence[str]) -> list[str]:
         names: list[str] = []
@@ -167,13 +236,34 @@ class SQLiteStore(PortableStore):
         rows: list[list[Any]] = []
         with self.connection.cursor() as cursor:
             for name in queues:
-                cursor.execute(CANDIDATES, [name, limit])
-                rows += json.loads(cursor.fetchone()[0])
+                rows += self._candidates(cursor, name, limit)
             if len(queues) > 1:
-                rows.sort(key=lambda row: (-row[1 + PRIORITY], row[1 + CLAIM_ORDER]))
+                rows.sort(key=_rank)
                 del rows[limit:]
             ids = json.dumps([row[0] for row in rows])
             cursor.execute(CLAIM, [worker_id.hex, _text(self.now()), ids])
+        return rows
+
+    def _candidates(self, cursor: Any, queue: str, limit: int) -> list[list[Any]]:
+        try:
+            cursor.execute(CANDIDATES, [queue, limit])
+            rows: list[list[Any]] = json.loads(cursor.fetchone()[0])
+        except UNREADABLE_ROWS as error:
+            if self.is_transient(error):
+                raise
+        else:
+            return rows
+        # JSON holds no BLOB, and no text that is not UTF-8.
+        rows = []
+        cursor.execute(CANDIDATE_NUMBERS, [queue, limit])
+        for (number,) in cursor.fetchall():
+            try:
+                cursor.execute(CANDIDATE, [number])
+                rows.append(json.loads(cursor.fetchone()[0]))
+            except UNREADABLE_ROWS as error:
+                if self.is_transient(error):
+                    raise
+                self._set_aside(number, error)
         return rows
 
     # Record
@@ -292,10 +382,21 @@ def _adapted(row: NewSubtask) -> tuple[Any, ...]:
     )
 
 
+def _rank(row: Sequence[Any]) -> tuple[float, float]:
+    """Its place in the order of a claim; at once what has none, to have it out of the way."""
+    priority, order = row[1 + PRIORITY], row[1 + CLAIM_ORDER]
+    if isinstance(priority, int) and isinstance(order, int):
+        return -priority, order
+    return -math.inf, -math.inf
+
+
 def _claimed(row: Sequence[Any]) -> Claimed:
     values = list(row[1:])
+    # A column of any type holds values of any type here.
+    if set(map(type, NUMBERS(values))) != {int}:
+        raise TypeError("a column of numbers holds something else")
     values[ID] = uuid.UUID(hex=values[ID])
-    values[CLAIMS] += 1
+    values[CLAIMS] = next_claim(values[CLAIMS])
     values[TASKSET_ID] = _uuid(values[TASKSET_ID])
     values[ENQUEUED_AT] = _moment(values[ENQUEUED_AT])
     values[EXPIRES_AT] = _moment(values[EXPIRES_AT])

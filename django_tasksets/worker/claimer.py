@@ -156,7 +156,7 @@ class Claimer(Bookkeeper):
         mine = SubtaskRecord.objects.using(self.store.alias).filter(
             status=SubtaskStatus.RUNNING, worker_id=self._worker.id
         )
-        rows = map(Claimed._make, mine.values_list(*Claimed._fields))
+        rows = self.store.claimed_rows(mine)
         strays = [row for row in rows if (row.id, row.claims) not in held]
         if strays:
             logger.warning("subtasks claimed without an answer count=%s", len(strays))
