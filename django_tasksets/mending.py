@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, Value
 from django.db.models.functions import Least
 
-from .completion import locked_state
+from .completion import locked_row
 from .models import SubtaskRecord, TaskSetRecord
 from .querysets import SubtaskQuerySet, TaskSetQuerySet
 from .statuses import FINISHED, FINISHED_SETS, Role, SubtaskStatus, TaskSetStatus, set_outcome
@@ -65,12 +65,14 @@ def miscounted(running: TaskSetQuerySet) -> TaskSetQuerySet:
     counted = running.values("id").annotate(
         members=Count("subtasks", filter=is_member),
         unfinished=Count("subtasks", filter=is_member & ~Q(subtasks__status__in=FINISHED)),
+        successes=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.SUCCESSFUL)),
         failures=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.FAILED)),
         revocations=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.REVOKED)),
     )
     return counted.exclude(
         total=F("members"),
         remaining=F("unfinished"),
+        successful=F("successes"),
         failed=F("failures"),
         revoked=F("revocations"),
     )
@@ -89,7 +91,7 @@ def name_set(store: Store, taskset_id: uuid.UUID) -> bool:
     """Give a set the status that its members say it is in."""
 
     def work() -> bool:
-        state = locked_state(store, taskset_id)
+        state = locked_row(store, taskset_id)
         if state is None or state.status in KNOWN_SETS:
             return False
         mine = sets(store).filter(id=taskset_id)
@@ -123,7 +125,7 @@ def fail_nameless(store: Store, taskset_id: uuid.UUID) -> bool:
     """End the subtasks of a set that are in no status: nobody knows whether they were executed."""
 
     def work() -> bool:
-        locked_state(store, taskset_id)
+        locked_row(store, taskset_id)
         subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
         nameless = store.locked(subtasks.exclude(status__in=KNOWN), skip=True)
         found = dict(nameless.values_list("id", "status")[:CHUNK])
@@ -133,6 +135,39 @@ def fail_nameless(store: Store, taskset_id: uuid.UUID) -> bool:
                 status=SubtaskStatus.FAILED, reason=reason, finished_at=Now(), expires_at=None
             )
             logger.warning("subtask repaired id=%s status=FAILED was=%r", key, word)
+        return bool(found)
+
+    return store.run(work)
+
+
+# Places
+
+
+def sets_with_misplaced_members(store: Store) -> TaskSetQuerySet:
+    """Running sets with members whose positions are not those of members: they would not be
+    counted as what they are."""
+    subtasks = SubtaskRecord.objects.using(store.alias).order_by().filter(taskset=OuterRef("pk"))
+    misplaced = Exists(subtasks.filter(MISPLACED, position=None)) | Exists(
+        subtasks.filter(MISPLACED, position__lt=0)
+    )
+    return sets(store).running().filter(misplaced)
+
+
+MISPLACED: Final = Q(role=Role.MEMBER) & (Q(position=None) | Q(position__lt=0))
+
+
+def place(store: Store, taskset_id: uuid.UUID) -> bool:
+    """Give such members the positions after the last one."""
+
+    def work() -> bool:
+        locked_row(store, taskset_id)
+        subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+        rows = store.locked(subtasks.filter(MISPLACED), skip=True)
+        found = dict(rows.values_list("id", "position")[:CHUNK])
+        last = members(store, taskset_id).aggregate(last=Max("position"))["last"]
+        for position, (key, was) in enumerate(found.items(), start=(-1 if last is None else last) + 1):
+            subtasks.filter(id=key).update(position=position)
+            logger.warning("subtask repaired id=%s position=%s was=%s", key, position, was)
         return bool(found)
 
     return store.run(work)
@@ -171,7 +206,7 @@ def reopen(store: Store, taskset_id: uuid.UUID) -> bool:
     """Let a finished set run on, since a member of it does. What has been released stays so."""
 
     def work() -> bool:
-        state = locked_state(store, taskset_id)
+        state = locked_row(store, taskset_id)
         counted = counted_members(store, taskset_id)
         if state is None or state.status not in FINISHED_SETS or not counted["remaining"]:
             return False
@@ -206,7 +241,7 @@ def renumber(store: Store, taskset_id: uuid.UUID) -> bool:
     """Give a set the generation of its newest callbacks, so that they are released."""
 
     def work() -> bool:
-        state = locked_state(store, taskset_id)
+        state = locked_row(store, taskset_id)
         subtasks = SubtaskRecord.objects.using(store.alias).order_by()
         newest = subtasks.filter(taskset_id=taskset_id, position__lt=0).aggregate(
             generation=Max("generation")

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, Q
 
 from .announcing import announce_finished, tell_on_commit
-from .completion import locked_state, nothing, release_again, settle
+from .completion import locked_row, locked_state, nothing, release_again, settle
 from .conf import current
 from .control import revoke_pending, revoke_rest, revoke_set
 from .execution import EXPIRED
@@ -27,9 +27,11 @@ from .mending import (
     misnumbered,
     name_set,
     nameless_sets,
+    place,
     renumber,
     reopen,
     sets_finished_too_soon,
+    sets_with_misplaced_members,
     sets_with_nameless_subtasks,
     write_counts,
 )
@@ -203,6 +205,10 @@ def _fail_nameless(store: Store) -> int:
     return _each(store, keys, partial(fail_nameless, store))
 
 
+def _place(store: Store) -> int:
+    return _each(store, _ids(sets_with_misplaced_members(store)), partial(place, store))
+
+
 def _reopen(store: Store) -> int:
     return _each(store, _ids(sets_finished_too_soon(store)), partial(reopen, store))
 
@@ -219,7 +225,7 @@ def _recount(store: Store, taskset_id: uuid.UUID) -> bool:
     """Set the counts right, under the set's lock; whether they were wrong."""
 
     def work() -> bool:
-        state = locked_state(store, taskset_id)
+        state = locked_row(store, taskset_id)
         if state is None or state.status != TaskSetStatus.RUNNING:
             return False
         # In a statement of its own, that sees what was committed before the lock was given.
@@ -295,7 +301,9 @@ def _running(store: Store) -> TaskSetQuerySet:
 def _some_running(store: Store) -> TaskSetQuerySet:
     """Those whose members are looked at one by one in this sweep: the larger, the more seldom."""
     largest = min(LOOKED_AT / (1 - random.random()), 2**31 - 1)
-    return _running(store).filter(total__lte=int(largest))
+    # That it is large, its positions must say too: they are dense.
+    is_large = Exists(_members(store).filter(position__gte=LOOKED_AT - 1))
+    return _running(store).filter(Q(total__lte=int(largest)) | ~is_large)
 
 
 def _members(store: Store) -> SubtaskQuerySet:
@@ -321,6 +329,7 @@ REPAIRS: Final[tuple[Callable[[Store], int | None], ...]] = (
     free_unheld,
     _name_sets,
     _fail_nameless,
+    _place,
     _reopen,
     _renumber,
     _recount_all,

@@ -28,7 +28,7 @@ from tests.database.admin_pages import (
 )
 from tests.hostile import DEEP, HUGE, TRAP, error_line, trap, work_off, write, write_raw
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 ONLY_SQLITE = pytest.mark.skipif(connection.vendor != "sqlite", reason="columns have types here")
 ONLY_POSTGRESQL = pytest.mark.skipif(
