@@ -29,9 +29,9 @@ TRAP = "hostile_trap"
 MARKUP = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
-    "\"><svg onload=alert(1)>",
+    '"><svg onload=alert(1)>',
     "' onmouseover='alert(1)",
-    "\" autofocus onfocus=\"alert(1)",
+    '" autofocus onfocus="alert(1)',
     "</pre></textarea></title></style><iframe src=javascript:alert(1)>",
     "</script><script>alert(1)//",
     "javascript:alert(1)",

@@ -108,6 +108,6 @@ def test_whatever_is_added_in_time_belongs_to_the_set(
             TaskSetResult(key).add(square.subtask((0, 0.0)))
     report(
         f"{SETS:,} sets, {revoked:,} of them revoked meanwhile: {found.members:,} members, "
-        f"{found.members - GROWERS * (SETS - 2 * revoked) - 4 * revoked:,} of them added meanwhile; "
+        f"{found.members - GROWERS * (SETS - 2 * revoked) - 4 * revoked:,} of them added late; "
         "each counted, each set called back once, after the last"
     )
