@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 
 from . import signals
 from .completion import Settled, outcome
@@ -90,7 +90,7 @@ def announce_finished(
         for generation, ids in generations.items():
             for batch in batches(ids, CHUNK):
                 sets.filter(id__in=batch, generation=generation).update(announced_at=Now())
-    except DatabaseError as error:
+    except Error as error:
         # The sweep sends it again.
         logger.warning("taskset_finished not acknowledged error=%r", error)
 

@@ -15,7 +15,7 @@ from django.db import connection
 
 from tests.chaos.server import ThrowAwayServer
 
-SPARE: Final = 24 * 2**20
+SPARE: Final = 96 * 2**20
 """How much larger it is than what lies on it at first, in bytes."""
 BLOCK: Final = bytes(2**16)
 

@@ -36,9 +36,11 @@ def small_disk(directory: Path) -> Iterator[tuple[disk.Disk, dict[str, str]]]:
     server = given()
     assert server is not None
     load.forget_connections()
-    with disk.under_server(server) as found:
-        yield found, {}
-    load.forget_connections()
+    try:
+        with disk.under_server(server) as found:
+            yield found, {}
+    finally:
+        load.forget_connections()
 
 
 @pytest.fixture
