@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from django.db import connection
 
+from django_tasksets.announcing import Announcer
 from django_tasksets.execution import Worker, execute
 from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord
@@ -71,13 +73,16 @@ def flow_key(key: uuid.UUID) -> Any:
 
 
 def work_off(store: Store, rounds: int = 1) -> Recorded:
-    """Claim all that is READY at once, execute it, and record it as one batch; as a worker does."""
-    recorded = Recorded()
+    """Claim all that is READY at once, execute it, record it as one batch, and tell what came of it:
+    as a worker does."""
+    recorded, announcer = Recorded(), Announcer(store)
     for _ in range(rounds):
         worker_id = flow.new_worker(store)
         worker = Worker(store=store, id=worker_id, hostname="here")
         outcomes = [execute(worker, one) for one in store.claim(worker_id, (), 500)]
-        recorded.absorb(record(store, worker_id, outcomes))
+        done = record(store, worker_id, outcomes)
+        announcer.announce(done)
+        recorded.absorb(done)
     return recorded
 
 
@@ -102,8 +107,6 @@ def trap(directory: Path) -> Iterator[None]:
 
 def error_line(**fields: Any) -> str:
     """A line of the column `errors`."""
-    import json
-
     return json.dumps({"worker_id": str(new_id()), "attempt": 1, **fields}) + "\n"
 
 
