@@ -243,13 +243,20 @@ class WorkerProcess:
             return EXIT_LOST
         self._announcements.stop(LAST_WORDS / 2)
         self._tell(signals.worker_stopped)
-        try:
-            with dedicated(self._store):
-                retire(self._store, self._worker.id)
-        except Error as error:
-            logger.warning("worker row left behind id=%s error=%r", self._worker.id, error)
+        self._retire()
         self._board.leave(self._place)
         return EXIT_RECYCLE if recycle else EXIT_STOPPED
+
+    def _retire(self) -> None:
+        """Leave no row behind; what cannot be helped is declared lost after the lease."""
+        for is_last in (False, True):
+            try:
+                with dedicated(self._store):
+                    retire(self._store, self._worker.id)
+                break
+            except Error as error:
+                if is_last:
+                    logger.warning("worker row left behind id=%s error=%r", self._worker.id, error)
 
     def _give_back(self) -> None:
         """Record what is held as READY: what it returns later is refused by the fence."""

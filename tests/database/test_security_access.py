@@ -157,9 +157,7 @@ def test_a_key_that_is_none_is_no_error(name: str, key: str, rows: dict[str, Any
 
 
 @pytest.mark.parametrize(("model", "name"), VIEWS)
-def test_nothing_is_changed_without_the_token(
-    model: str, name: str, rows: dict[str, Any]
-) -> None:
+def test_nothing_is_changed_without_the_token(model: str, name: str, rows: dict[str, Any]) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(get_user_model().objects.create_superuser("root"))
     before = everything()

@@ -59,7 +59,12 @@ def fill(payload: str) -> dict[str, tuple[str, dict[str, Any]]]:
     )  # fmt: skip
     worker = make_worker(host=payload, queues=f"{short},{short}", version=payload[:50])
     names = ("exception_class", "message", "traceback", "worker_id", "attempt", "at")
-    link = {"task": payload, "args": json.dumps([payload]), "kwargs": "{}", "plan": {"queue": short}}
+    link = {
+        "task": payload,
+        "args": json.dumps([payload]),
+        "kwargs": "{}",
+        "plan": {"queue": short},
+    }
     SubtaskRecord.objects.filter(taskset=taskset).update(
         task_name=payload, reason=payload, queue_name=short, worker_id=worker.pk,
         args=json.dumps([payload, {payload: payload}]), kwargs=json.dumps({payload: payload}),
@@ -128,7 +133,9 @@ def test_no_text_in_a_row_becomes_markup(payload: str) -> None:
         list_url(SETS),
         {
             "action": "revoke_selected",
-            "_selected_action": [str(key) for key in TaskSetRecord.objects.values_list("pk", flat=True)],
+            "_selected_action": [
+                str(key) for key in TaskSetRecord.objects.values_list("pk", flat=True)
+            ],
         },
     )
     assert actions.status_code == 200
@@ -138,11 +145,15 @@ def test_no_text_in_a_row_becomes_markup(payload: str) -> None:
 def test_a_text_with_markup_leaves_a_page_with_the_elements_that_it_had() -> None:
     client = superuser_client()
     plain = fill(HARMLESS)
-    before = {name: structure(Page(client.get(url))) for name, (url, data) in plain.items() if not data}
+    before = {
+        name: structure(Page(client.get(url))) for name, (url, data) in plain.items() if not data
+    }
     TaskSetRecord.objects.all().delete()
     SubtaskRecord.objects.all().delete()
     hostile = fill(MARKUP[2])
-    after = {name: structure(Page(client.get(url))) for name, (url, data) in hostile.items() if not data}
+    after = {
+        name: structure(Page(client.get(url))) for name, (url, data) in hostile.items() if not data
+    }
 
     one, other = page_url(SETS, "X"), page_url(SUBTASKS, "X")
     for kind in (one, other):
@@ -315,14 +326,18 @@ def test_what_is_to_be_hidden_is_seen_nowhere(
     call = login.subtask(args, kwargs)
     again = retry_login.subtask(("anna", SECRET), {}, {"link": login.subtask(("anna", SECRET))})
     try:
-        taskset = TaskSet([call, again], metadata={"password": SECRET}, on_failure=call).apply_async()
+        taskset = TaskSet(
+            [call, again], metadata={"password": SECRET}, on_failure=call
+        ).apply_async()
         for _ in range(5):
             work_off(get_store())
     finally:
         for signal in (signals.subtask_finished, signals.subtask_retried, signals.subtask_started):
             signal.disconnect(listen)
 
-    assert not SubtaskRecord.objects.exclude(status__in=("SUCCESSFUL", "FAILED", "REVOKED")).exists()
+    assert not SubtaskRecord.objects.exclude(
+        status__in=("SUCCESSFUL", "FAILED", "REVOKED")
+    ).exists()
     client = superuser_client()
     for row in SubtaskRecord.objects.all():
         text = Page(client.get(page_url(SUBTASKS, row.pk))).text
