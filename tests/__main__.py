@@ -132,8 +132,9 @@ def _run(options: argparse.Namespace, selection: list[str]) -> Iterator[Row]:
         yield from _chaos_in_full(pairs[0], options, selection)
         return
     yield from _absent_services(options.database)
-    for share, pair in enumerate(pairs if options.pairs else pairs[:1]):
-        yield from _tests(pair, options.database, selection, share)
+    chosen = pairs if options.pairs else pairs[:1]
+    for number, pair in enumerate(chosen):
+        yield from _tests(pair, options.database, selection, f"{number}/{len(chosen)}")
     if options.pairs and len(pairs) < 2:
         yield _not_run("Django 6 needs Python 3.12 or newer, and none is found here")
 
@@ -217,7 +218,7 @@ def _not_run(reason: str) -> Row:
     return Row("", "not run", failed=int(services.under_ci()), note=reason)
 
 
-def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: int) -> Iterator[Row]:
+def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: str) -> Iterator[Row]:
     environment = pair.environment()
     once = [directory for directory in ONCE if Path(directory).exists()]
     databases = [name for name in databases if not services.DATABASES[name].absent()]
@@ -239,7 +240,7 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: in
             rest = ["tests", *(f"--ignore={directory}" for directory in ONCE)]
             yield from _pytest(environment, name, "one at a time", [*rest, "-m", ALONE])
             yield from _pytest(environment, name, "two at a time", [*rest, *BESIDE])
-            variables = {scale.SHARE: str(share)}
+            variables = {scale.SHARE: share}
             yield from _chaos(environment, name, "chaos, a selection", [CHAOS], variables)
 
 

@@ -38,7 +38,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for number, item in enumerate(ours):
         chosen = databases_of(item)
         if share is not None:
-            chosen = (chosen[(number + int(share)) % len(chosen)],)
+            mine, shares = map(int, share.split("/"))
+            turn, whose = divmod(number, shares)
+            chosen = (chosen[turn % len(chosen)],) if whose == mine else ()
         if database not in chosen:
             left_out.append(item)
     config.hook.pytest_deselected(items=left_out)

@@ -15,8 +15,8 @@ SEED: Final = "TASKSETS_CHAOS_SEED"
 MINUTES: Final = "TASKSETS_CHAOS_MINUTES"
 """The environment variable that says after how many minutes no experiment is begun any more."""
 SHARE: Final = "TASKSETS_CHAOS_SHARE"
-"""The environment variable that says which share of the experiments is this database's: each is
-then made on one of its databases only, on another one in the next share."""
+"""The environment variable that says which share of the experiments is made, as in 0/2: of two
+shares the first. Each of them is then made on one of its databases only."""
 
 is_full: Final = bool(os.environ.get(FULL))
 seed: Final = int(os.environ.get(SEED) or (random.randrange(10**6) if is_full else 1))
