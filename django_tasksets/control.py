@@ -70,9 +70,11 @@ def revoke_set(taskset_id: uuid.UUID, *, terminate: bool = False, reason: str = 
     and not begun ends REVOKED, what they execute is asked to stop.
     """
     store, reason = get_store(), _storable(reason)
-    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
+    running = TaskSetRecord.objects.using(store.alias).running()
     store.run(
-        lambda: sets.update(
+        lambda: store.update_set(
+            running,
+            taskset_id,
             revoke_requested_at=Coalesce("revoke_requested_at", Now()),
             revoke_reason=reason,
             sealed_at=Coalesce("sealed_at", Now()),

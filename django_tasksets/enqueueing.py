@@ -129,8 +129,8 @@ def seal(taskset_id: uuid.UUID) -> None:
     store = get_store()
 
     def work() -> Settled:
-        sets = TaskSetRecord.objects.using(store.alias).running()
-        if not sets.filter(id=taskset_id, sealed_at=None).update(sealed_at=Now()):
+        sets = TaskSetRecord.objects.using(store.alias).running().filter(sealed_at=None)
+        if not store.update_set(sets, taskset_id, sealed_at=Now()):
             return Settled()
         settled = settle(store, [nothing(taskset_id)])
         wake_on_commit(store, {callback.queue_name for callback in settled.released})
@@ -243,7 +243,8 @@ def _make_room(store: Store, taskset_id: uuid.UUID, count: int) -> tuple[int, in
     request = current_request.get()
     if request is None or request.taskset_id != taskset_id:
         takes_more = takes_more.filter(sealed_at=None)
-    if not takes_more.update(total=F("total") + count, remaining=F("remaining") + count):
+    more = {"total": F("total") + count, "remaining": F("remaining") + count}
+    if not store.update_set(takes_more, taskset_id, **more):
         raise _refusal(sets.first(), taskset_id)
     generation, paused_at = sets.values_list("generation", "paused_at").get()
     subtasks = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)

@@ -77,8 +77,8 @@ def pause_set(taskset_id: uuid.UUID) -> bool:
     Those that execute go on, and are recorded. In chunks, after the mark is committed.
     """
     store = get_store()
-    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
-    paused = store.run(lambda: sets.filter(paused_at=None).update(paused_at=Now())) == 1
+    sets = TaskSetRecord.objects.using(store.alias).running().filter(paused_at=None)
+    paused = store.run(lambda: store.update_set(sets, taskset_id, paused_at=Now()))
     for _ in hold_back(store, taskset_id):
         pass
     return paused
@@ -87,8 +87,8 @@ def pause_set(taskset_id: uuid.UUID) -> bool:
 def resume_set(taskset_id: uuid.UUID) -> bool:
     """Let the members of a paused set be claimed again; whether it was paused."""
     store = get_store()
-    sets = TaskSetRecord.objects.using(store.alias).running().filter(id=taskset_id)
-    resumed = store.run(lambda: sets.filter(paused_at__isnull=False).update(paused_at=None)) == 1
+    sets = TaskSetRecord.objects.using(store.alias).running().filter(paused_at__isnull=False)
+    resumed = store.run(lambda: store.update_set(sets, taskset_id, paused_at=None))
     for ids in let_go(store, taskset_id):
         run_eagerly(store, ids)
     return resumed

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from django.db.models import Model, QuerySet
 
 from ..calls import Seconds
+from ..querysets import TaskSetQuerySet
 from ..statuses import Role, SubtaskStatus, TaskSetStatus
 
 # In the order of a Tally, and not in a set, which would have to hash a member to find it.
@@ -307,6 +308,11 @@ class Store(abc.ABC):
     def free(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Those outcomes whose rows, and whose sets' rows, nobody has locked at this moment; never
         waits. A transaction by itself."""
+
+    @abc.abstractmethod
+    def update_set(self, sets: TaskSetQuerySet, taskset_id: uuid.UUID, **changes: Any) -> bool:
+        """Change the row of a set if it is one of `sets`; whether it is. A step of a transaction,
+        which waits for nobody but those who hold that row."""
 
     @abc.abstractmethod
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..models import SubtaskRecord
-from ..querysets import SubtaskQuerySet
+from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, batches, next_claim
 from .portable import PortableStore, in_claim_order
@@ -148,6 +148,12 @@ class MySQLStore(PortableStore):
             with self.connection.cursor() as cursor:
                 cursor.execute(SUCCEED, [json.dumps(good)])
         return held
+
+    def update_set(self, sets: TaskSetQuerySet, taskset_id: uuid.UUID, **changes: Any) -> bool:
+        # By its primary key first: on the way through the index over the status it would lock the
+        # entry there before the row, and whoever ends the set locks them the other way round.
+        list(self.locked(self.tasksets.filter(id=taskset_id), skip=False).values_list("id"))
+        return super().update_set(sets, taskset_id, **changes)
 
     def callbacks_of(self, sets: Sequence[uuid.UUID]) -> SubtaskQuerySet:
         # By their primary keys, which nobody changes while the sets are locked: on the way through

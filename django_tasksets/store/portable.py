@@ -15,7 +15,7 @@ from django.db.models.lookups import LessThan
 
 from ..ids import parse_id
 from ..models import SubtaskRecord
-from ..querysets import SubtaskQuerySet
+from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
 from .contract import (
     LAST_CLAIM,
@@ -229,6 +229,9 @@ class PortableStore(Transactions):
             held.update(mine.values_list("id", flat=True))
             held.difference_update(self.locked(mine, skip=True).values_list("id", flat=True))
         return held
+
+    def update_set(self, sets: TaskSetQuerySet, taskset_id: uuid.UUID, **changes: Any) -> bool:
+        return sets.filter(id=taskset_id).update(**changes) == 1
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         by_id = {tally.taskset_id: tally for tally in tallies}

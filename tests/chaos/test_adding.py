@@ -106,6 +106,7 @@ def test_whatever_is_added_in_time_belongs_to_the_set(
     for key in list(expected)[:10]:
         with pytest.raises(TaskSetSealed):
             TaskSetResult(key).add(square.subtask((0, 0.0)))
+    given = GROWERS * (SETS - 2 * revoked) + 2 * 2 * revoked
     report(
         f"{SETS:,} sets, {revoked:,} of them revoked meanwhile: {found.members:,} members, "
         f"{found.members - GROWERS * (SETS - 2 * revoked) - 4 * revoked:,} of them added late; "

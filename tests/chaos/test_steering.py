@@ -9,13 +9,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import random
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 from django.db.models import Count, Q
 
 from django_tasksets import TaskSet, TaskSetResult, TaskSetSealed
@@ -25,6 +23,7 @@ from django_tasksets.statuses import FINISHED, UNFINISHED, Role, SubtaskStatus
 from tests import tasks
 from tests.chaos import scale
 from tests.chaos.conftest import Report
+from tests.chaos.threads import LIMIT, Thread
 from tests.workers.harness import Start, Worker, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +32,6 @@ SECONDS = scale.size(5.0, 60.0)
 SETS = 200
 MEMBERS = 10
 THREADS = 4
-LIMIT = 90
 
 
 @pytest.fixture
@@ -41,33 +39,6 @@ def worker(start: Start) -> Iterator[Worker]:
     worker = start("--no-reload", "-v0")
     yield worker
     assert worker.stop() == 0
-
-
-class Thread(threading.Thread):
-    """Repeats something until it is told to stop; keeps what it raised."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        super().__init__()
-        self._work = work
-        self._stopping = threading.Event()
-        self.turns = 0
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                self._work()
-                self.turns += 1
-        except BaseException as error:  # noqa: BLE001  raised again by end()
-            self.error = error
-        finally:
-            connections.close_all()
-
-    def end(self) -> None:
-        self._stopping.set()
-        self.join(LIMIT)
-        if self.error is not None:
-            raise self.error
 
 
 def steer(ids: list[str]) -> None:
