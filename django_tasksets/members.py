@@ -156,7 +156,9 @@ class StoredMembers(Members):
         try:
             return [uuid.UUID(key) for key in json.loads(text)] if text else []
         except (AttributeError, RecursionError, TypeError, ValueError) as error:
-            raise UnreadableValue(f"The ids of the saved set {self._taskset_id} are none") from error
+            raise UnreadableValue(
+                f"The ids of the saved set {self._taskset_id} are none"
+            ) from error
 
 
 class ListedMembers(Members):

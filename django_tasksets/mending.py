@@ -1,5 +1,6 @@
-"""Puts right what only a hand in the database leaves behind: words, numbers and holders that no code
-of ours writes. Steps of the sweep, each about one set under its lock or about loose subtasks."""
+"""Puts right what only a hand in the database leaves behind: words, numbers and holders that no
+code of ours writes. Steps of the sweep, each about one set under its lock, or about what is loose.
+"""
 
 from __future__ import annotations
 
@@ -65,17 +66,20 @@ def miscounted(running: TaskSetQuerySet) -> TaskSetQuerySet:
     counted = running.values("id").annotate(
         members=Count("subtasks", filter=is_member),
         unfinished=Count("subtasks", filter=is_member & ~Q(subtasks__status__in=FINISHED)),
-        successes=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.SUCCESSFUL)),
+        successes=Count(
+            "subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.SUCCESSFUL)
+        ),
         failures=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.FAILED)),
         revocations=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.REVOKED)),
     )
-    return counted.exclude(
+    wrong = counted.exclude(
         total=F("members"),
         remaining=F("unfinished"),
         successful=F("successes"),
         failed=F("failures"),
         revoked=F("revocations"),
     )
+    return running.filter(id__in=wrong.values("id"))
 
 
 # Words that are no status
@@ -165,7 +169,9 @@ def place(store: Store, taskset_id: uuid.UUID) -> bool:
         rows = store.locked(subtasks.filter(MISPLACED), skip=True)
         found = dict(rows.values_list("id", "position")[:CHUNK])
         last = members(store, taskset_id).aggregate(last=Max("position"))["last"]
-        for position, (key, was) in enumerate(found.items(), start=(-1 if last is None else last) + 1):
+        for position, (key, was) in enumerate(
+            found.items(), start=(-1 if last is None else last) + 1
+        ):
             subtasks.filter(id=key).update(position=position)
             logger.warning("subtask repaired id=%s position=%s was=%s", key, position, was)
         return bool(found)

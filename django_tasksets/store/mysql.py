@@ -42,7 +42,8 @@ CANDIDATES: Final = quoted(
 )
 CLAIM: Final = quoted(
     f"""UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s,
-        claims = least(claims, {LAST_CLAIM} - 1) + 1, claimed_at = UTC_TIMESTAMP(6) WHERE id IN ({{ids}})"""
+        claims = least(claims, {LAST_CLAIM} - 1) + 1, claimed_at = UTC_TIMESTAMP(6)
+        WHERE id IN ({{ids}})"""
 )
 # STRAIGHT_JOIN: the rows of the batch drive, and find theirs by primary key.
 SUCCEED: Final = quoted(

@@ -1,4 +1,4 @@
-"""Who may not look or steer is refused everywhere in the same way, whether there is a row or not."""
+"""Who may not look or steer is refused everywhere alike, whether there is a row or not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def url_of(name: str, key: object) -> str:
 
 
 def everything() -> list[Any]:
-    models = (*OURS, ErrorGroupRecord, ProgressSample)
+    models: tuple[Any, ...] = (*OURS, ErrorGroupRecord, ProgressSample)
     return [list(model._default_manager.order_by("pk").values()) for model in models]
 
 
@@ -157,9 +157,7 @@ def test_a_key_that_is_none_is_no_error(name: str, key: str, rows: dict[str, Any
 
 
 @pytest.mark.parametrize(("model", "name"), VIEWS)
-def test_nothing_is_changed_without_the_token(
-    model: str, name: str, rows: dict[str, Any]
-) -> None:
+def test_nothing_is_changed_without_the_token(model: str, name: str, rows: dict[str, Any]) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(get_user_model().objects.create_superuser("root"))
     before = everything()

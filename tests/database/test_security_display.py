@@ -1,5 +1,5 @@
-"""Whatever is in the rows: pages show it as text, logs keep it to one line, and what is to be hidden
-is not to be seen anywhere."""
+"""Whatever is in the rows: pages show it as text, logs keep it to one line, and what is to be
+hidden is not to be seen anywhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from django.utils import timezone
 
 from django_tasksets import TaskSet, registry, signals, subtask, task
 from django_tasksets.failures import MAX_MESSAGE, describe
-from django_tasksets.ids import new_id
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
+from django_tasksets.recording import record
 from django_tasksets.redaction import HIDDEN
 from django_tasksets.statuses import Role
 from django_tasksets.store import get_store
+from django_tasksets.sweeping import sweep
 from tests import flow
 from tests.database.admin_pages import (
     SETS,
@@ -59,7 +60,12 @@ def fill(payload: str) -> dict[str, tuple[str, dict[str, Any]]]:
     )  # fmt: skip
     worker = make_worker(host=payload, queues=f"{short},{short}", version=payload[:50])
     names = ("exception_class", "message", "traceback", "worker_id", "attempt", "at")
-    link = {"task": payload, "args": json.dumps([payload]), "kwargs": "{}", "plan": {"queue": short}}
+    link = {
+        "task": payload,
+        "args": json.dumps([payload]),
+        "kwargs": "{}",
+        "plan": {"queue": short},
+    }
     SubtaskRecord.objects.filter(taskset=taskset).update(
         task_name=payload, reason=payload, queue_name=short, worker_id=worker.pk,
         args=json.dumps([payload, {payload: payload}]), kwargs=json.dumps({payload: payload}),
@@ -89,7 +95,8 @@ def fill(payload: str) -> dict[str, tuple[str, dict[str, Any]]]:
             list_url(SETS), list_url(SUBTASKS), list_url(WORKERS), page_url(SETS, taskset.pk),
             page_url(SETS, strange.pk), page_url(SUBTASKS, row.pk), page_url(SUBTASKS, odd.pk),
             page_url(WORKERS, worker.pk),
-            *(page_url(SETS, taskset.pk, name) for name in ("revoke", "forget", "delete", "history")),
+            *(page_url(SETS, taskset.pk, name) for name in ("revoke", "forget", "delete")),
+            page_url(SETS, taskset.pk, "history"),
             page_url(SUBTASKS, row.pk, "revoke"),
         )
     }  # fmt: skip
@@ -128,7 +135,9 @@ def test_no_text_in_a_row_becomes_markup(payload: str) -> None:
         list_url(SETS),
         {
             "action": "revoke_selected",
-            "_selected_action": [str(key) for key in TaskSetRecord.objects.values_list("pk", flat=True)],
+            "_selected_action": [
+                str(key) for key in TaskSetRecord.objects.values_list("pk", flat=True)
+            ],
         },
     )
     assert actions.status_code == 200
@@ -138,11 +147,15 @@ def test_no_text_in_a_row_becomes_markup(payload: str) -> None:
 def test_a_text_with_markup_leaves_a_page_with_the_elements_that_it_had() -> None:
     client = superuser_client()
     plain = fill(HARMLESS)
-    before = {name: structure(Page(client.get(url))) for name, (url, data) in plain.items() if not data}
+    before = {
+        name: structure(Page(client.get(url))) for name, (url, data) in plain.items() if not data
+    }
     TaskSetRecord.objects.all().delete()
     SubtaskRecord.objects.all().delete()
     hostile = fill(MARKUP[2])
-    after = {name: structure(Page(client.get(url))) for name, (url, data) in hostile.items() if not data}
+    after = {
+        name: structure(Page(client.get(url))) for name, (url, data) in hostile.items() if not data
+    }
 
     one, other = page_url(SETS, "X"), page_url(SUBTASKS, "X")
     for kind in (one, other):
@@ -181,8 +194,6 @@ def test_a_log_line_stays_one_line(payload: str, caplog: pytest.LogCaptureFixtur
         SubtaskRecord.objects.filter(taskset=strange).update(status=payload[:10])
         TaskSetRecord.objects.filter(id=strange.id).update(status=payload[:10])
         work_off(store)
-        from django_tasksets.sweeping import sweep
-
         sweep(store)
         TaskSet([shout.subtask(("value",))]).apply_async().revoke(reason=payload)
     finally:
@@ -315,14 +326,18 @@ def test_what_is_to_be_hidden_is_seen_nowhere(
     call = login.subtask(args, kwargs)
     again = retry_login.subtask(("anna", SECRET), {}, {"link": login.subtask(("anna", SECRET))})
     try:
-        taskset = TaskSet([call, again], metadata={"password": SECRET}, on_failure=call).apply_async()
+        taskset = TaskSet(
+            [call, again], metadata={"password": SECRET}, on_failure=call
+        ).apply_async()
         for _ in range(5):
             work_off(get_store())
     finally:
         for signal in (signals.subtask_finished, signals.subtask_retried, signals.subtask_started):
             signal.disconnect(listen)
 
-    assert not SubtaskRecord.objects.exclude(status__in=("SUCCESSFUL", "FAILED", "REVOKED")).exists()
+    assert not SubtaskRecord.objects.exclude(
+        status__in=("SUCCESSFUL", "FAILED", "REVOKED")
+    ).exists()
     client = superuser_client()
     for row in SubtaskRecord.objects.all():
         text = Page(client.get(page_url(SUBTASKS, row.pk))).text
@@ -398,8 +413,6 @@ def test_what_the_database_refuses_is_not_quoted(caplog: pytest.LogCaptureFixtur
     worker_id = flow.new_worker(store)
     first, _ = flow.claim_members(store, worker_id, taskset)
     TaskSetRecord.objects.filter(id=taskset.id).update(remaining=0, successful=2)
-    from django_tasksets.recording import record
-
     recorded = record(store, worker_id, [flow.outcome(first)])
 
     assert len(recorded.parked) == 1
@@ -414,4 +427,3 @@ def test_no_page_tells_strangers_more_than_where_to_sign_in() -> None:
         response = Client().get(url, data)
         assert response.status_code == 302
         assert hidden_in(response.content.decode())
-    assert new_id()

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from django_tasksets.ids import new_id
 from django_tasksets.maintenance import rescue
+from django_tasksets.mending import counted_members
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import FINISHED, Role
@@ -477,16 +478,13 @@ def test_one_set_that_cannot_be_repaired_keeps_no_other_from_it(
     first, second = Tampered(store), Tampered(store)
     for tampered in (first, second):
         tampered.row.update(remaining=1, successful=2)
-    from django_tasksets import sweeping
-
-    count = sweeping.counted_members
 
     def broken(store: Store, key: uuid.UUID) -> dict[str, int]:
         if key == first.taskset.id:
             raise ValueError("of no use")
-        return count(store, key)
+        return counted_members(store, key)
 
-    monkeypatch.setattr(sweeping, "counted_members", broken)
+    monkeypatch.setattr("django_tasksets.sweeping.counted_members", broken)
 
     assert sweep(store) == 1
 
