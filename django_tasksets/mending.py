@@ -1,5 +1,6 @@
-"""Puts right what only a hand in the database leaves behind: words, numbers and holders that no code
-of ours writes. Steps of the sweep, each about one set under its lock or about loose subtasks."""
+"""Puts right what only a hand in the database leaves behind: words, numbers and holders that no
+code of ours writes. Steps of the sweep, each about one set under its lock, or about what is loose.
+"""
 
 from __future__ import annotations
 
@@ -71,13 +72,14 @@ def miscounted(running: TaskSetQuerySet) -> TaskSetQuerySet:
         failures=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.FAILED)),
         revocations=Count("subtasks", filter=is_member & Q(subtasks__status=SubtaskStatus.REVOKED)),
     )
-    return counted.exclude(
+    wrong = counted.exclude(
         total=F("members"),
         remaining=F("unfinished"),
         successful=F("successes"),
         failed=F("failures"),
         revoked=F("revocations"),
     )
+    return running.filter(id__in=wrong.values("id"))
 
 
 # Words that are no status

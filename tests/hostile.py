@@ -73,8 +73,8 @@ def flow_key(key: uuid.UUID) -> Any:
 
 
 def work_off(store: Store, rounds: int = 1) -> Recorded:
-    """Claim all that is READY at once, execute it, record it as one batch, and tell what came of it:
-    as a worker does."""
+    """As a worker does, claim all that is READY at once, execute it, record it as one batch, and
+    tell what came of it."""
     recorded, announcer = Recorded(), Announcer(store)
     for _ in range(rounds):
         worker_id = flow.new_worker(store)

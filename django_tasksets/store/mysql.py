@@ -33,9 +33,8 @@ INSERT: Final = quoted(
     f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
     f"VALUES ({', '.join(['%s'] * len(NewSubtask._fields))})"
 )
-QUEUES: Final = quoted(
-    f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY' AND queue_name > %s"
-)
+FIRST_QUEUE: Final = quoted(f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'")
+NEXT_QUEUE: Final = f"{FIRST_QUEUE} AND queue_name > %s"
 # No ORDER BY over several queues: each has a probe of its own that reads its index in order.
 CANDIDATES: Final = quoted(
     f"""SELECT {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
@@ -107,12 +106,12 @@ class MySQLStore(PortableStore):
     def ready_queues(self) -> list[str]:
         names: list[str] = []
         with self.connection.cursor() as cursor:
-            while True:
-                cursor.execute(QUEUES, [names[-1] if names else ""])
-                (name,) = cursor.fetchone()
-                if name is None:
-                    return names
+            # Not what is more than an empty text: a name that is none may be less.
+            cursor.execute(FIRST_QUEUE)
+            while (name := cursor.fetchone()[0]) is not None:
                 names.append(name)
+                cursor.execute(NEXT_QUEUE, [name])
+        return names
 
     def claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
         names = self.with_ready(queues) if queues else self.ready_queues()

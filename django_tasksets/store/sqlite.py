@@ -79,9 +79,8 @@ SET_ASIDE: Final = f"""
         id = CASE WHEN typeof(id) = 'text' AND length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'
             THEN id ELSE %s END
     WHERE rowid = %s"""
-NEXT_QUEUE: Final = (
-    f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY' AND queue_name > %s"
-)
+FIRST_QUEUE: Final = f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'"
+NEXT_QUEUE: Final = f"{FIRST_QUEUE} AND queue_name > %s"
 # Places in a Claimed; a row that was read begins with its number in the file.
 ID, CLAIMS, TASKSET_ID, PRIORITY, CLAIM_ORDER, ENQUEUED_AT, EXPIRES_AT = map(
     Claimed._fields.index,
@@ -225,12 +224,12 @@ class SQLiteStore(PortableStore):
     def ready_queues(self) -> list[str]:
         names: list[str] = []
         with self.connection.cursor() as cursor:
-            while True:
-                cursor.execute(NEXT_QUEUE, [names[-1] if names else ""])
-                (name,) = cursor.fetchone()
-                if name is None:
-                    return names
+            # Not what is more than an empty text: that may be one, if it was not us who wrote it.
+            cursor.execute(FIRST_QUEUE)
+            while (name := cursor.fetchone()[0]) is not None:
                 names.append(name)
+                cursor.execute(NEXT_QUEUE, [name])
+        return names
 
     def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[list[Any]]:
         rows: list[list[Any]] = []

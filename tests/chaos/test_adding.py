@@ -109,6 +109,6 @@ def test_whatever_is_added_in_time_belongs_to_the_set(
     given = GROWERS * (SETS - 2 * revoked) + 2 * 2 * revoked
     report(
         f"{SETS:,} sets, {revoked:,} of them revoked meanwhile: {found.members:,} members, "
-        f"{found.members - GROWERS * (SETS - 2 * revoked) - 4 * revoked:,} of them added late; "
+        f"{found.members - given:,} of them added meanwhile; "
         "each counted, each set called back once, after the last"
     )

@@ -1,4 +1,4 @@
-"""Who may not look or steer is refused everywhere in the same way, whether there is a row or not."""
+"""Who may not look or steer is refused everywhere alike, whether there is a row or not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def url_of(name: str, key: object) -> str:
 
 
 def everything() -> list[Any]:
-    models = (*OURS, ErrorGroupRecord, ProgressSample)
+    models: tuple[Any, ...] = (*OURS, ErrorGroupRecord, ProgressSample)
     return [list(model._default_manager.order_by("pk").values()) for model in models]
 
 

@@ -1,5 +1,5 @@
-"""Whatever is in the rows: pages show it as text, logs keep it to one line, and what is to be hidden
-is not to be seen anywhere."""
+"""Whatever is in the rows: pages show it as text, logs keep it to one line, and what is to be
+hidden is not to be seen anywhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from django.utils import timezone
 
 from django_tasksets import TaskSet, registry, signals, subtask, task
 from django_tasksets.failures import MAX_MESSAGE, describe
-from django_tasksets.ids import new_id
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
+from django_tasksets.recording import record
 from django_tasksets.redaction import HIDDEN
 from django_tasksets.statuses import Role
 from django_tasksets.store import get_store
+from django_tasksets.sweeping import sweep
 from tests import flow
 from tests.database.admin_pages import (
     SETS,
@@ -94,7 +95,8 @@ def fill(payload: str) -> dict[str, tuple[str, dict[str, Any]]]:
             list_url(SETS), list_url(SUBTASKS), list_url(WORKERS), page_url(SETS, taskset.pk),
             page_url(SETS, strange.pk), page_url(SUBTASKS, row.pk), page_url(SUBTASKS, odd.pk),
             page_url(WORKERS, worker.pk),
-            *(page_url(SETS, taskset.pk, name) for name in ("revoke", "forget", "delete", "history")),
+            *(page_url(SETS, taskset.pk, name) for name in ("revoke", "forget", "delete")),
+            page_url(SETS, taskset.pk, "history"),
             page_url(SUBTASKS, row.pk, "revoke"),
         )
     }  # fmt: skip
@@ -192,8 +194,6 @@ def test_a_log_line_stays_one_line(payload: str, caplog: pytest.LogCaptureFixtur
         SubtaskRecord.objects.filter(taskset=strange).update(status=payload[:10])
         TaskSetRecord.objects.filter(id=strange.id).update(status=payload[:10])
         work_off(store)
-        from django_tasksets.sweeping import sweep
-
         sweep(store)
         TaskSet([shout.subtask(("value",))]).apply_async().revoke(reason=payload)
     finally:
@@ -413,8 +413,6 @@ def test_what_the_database_refuses_is_not_quoted(caplog: pytest.LogCaptureFixtur
     worker_id = flow.new_worker(store)
     first, _ = flow.claim_members(store, worker_id, taskset)
     TaskSetRecord.objects.filter(id=taskset.id).update(remaining=0, successful=2)
-    from django_tasksets.recording import record
-
     recorded = record(store, worker_id, [flow.outcome(first)])
 
     assert len(recorded.parked) == 1
@@ -429,4 +427,3 @@ def test_no_page_tells_strangers_more_than_where_to_sign_in() -> None:
         response = Client().get(url, data)
         assert response.status_code == 302
         assert hidden_in(response.content.decode())
-    assert new_id()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -456,8 +457,6 @@ class Silence:
     """A bell that never rings."""
 
     def __init__(self) -> None:
-        import os
-
         self._reader, self._writer = os.pipe()
 
     def fileno(self) -> int:

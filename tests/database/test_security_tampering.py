@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from django_tasksets.ids import new_id
 from django_tasksets.maintenance import rescue
+from django_tasksets.mending import counted_members
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import FINISHED, Role
@@ -31,6 +32,8 @@ from tests.hostile import work_off
 pytestmark = pytest.mark.django_db
 
 PASSES = 2
+# MariaDB and MySQL do not tell small letters from large ones.
+NEARLY = ("redy", "fail") if connection.vendor == "mysql" else ("ready", "failed")
 CHECK = "tasksets_set_counts_add_up"
 
 
@@ -257,7 +260,7 @@ REPAIRED: dict[str, tuple[Change, int]] = {
     "running without a worker, revoked": (to(member(2), status="RUNNING", revoke_flag=1), 1),
     "a status that is none": (to(member(2), status="HACKED"), 2),
     "no status": (to(member(2), status=""), 2),
-    "a status that is nearly one": (to(member(2), status="ready"), 2),
+    "a status that is nearly one": (to(member(2), status=NEARLY[0]), 2),
     "a final one that is none": (to(member(0), status="DONE"), 2),
     "a member that is a callback": (to(member(2), role=Role.ON_FINISH, position=-99), 1),
     "a member without a position": (to(member(2), position=None), 1),
@@ -300,6 +303,7 @@ HARMLESS: dict[str, Change] = {
     "a worker without a claim": to(member(2), worker_id=new_id()),
     "another priority": to(member(2), priority=-(2**15)),
     "another queue": to(member(2), queue_name="\x1b[31m\r\n"),
+    "no queue": to(member(2), queue_name=""),
     "another task": to(member(2), task_name="os.system", deferrals=10),
     "other arguments": to(member(2), args='["x"]'),
     "another generation": to(member(2), generation=9),
@@ -410,7 +414,7 @@ def test_a_callback_in_a_status_that_is_none_fails_and_the_next_one_follows(stor
     assert flow.callbacks_of(tampered.taskset)["ON_FINISH"] == "READY"
 
 
-@pytest.mark.parametrize("word", ["HACKED", "", "failed"])
+@pytest.mark.parametrize("word", ["HACKED", "", NEARLY[1]])
 def test_a_finished_set_in_a_status_that_is_none_gets_its_own(store: Store, word: str) -> None:
     tampered = finished(store)
     at = tampered.row.get().finished_at
@@ -477,16 +481,13 @@ def test_one_set_that_cannot_be_repaired_keeps_no_other_from_it(
     first, second = Tampered(store), Tampered(store)
     for tampered in (first, second):
         tampered.row.update(remaining=1, successful=2)
-    from django_tasksets import sweeping
-
-    count = sweeping.counted_members
 
     def broken(store: Store, key: uuid.UUID) -> dict[str, int]:
         if key == first.taskset.id:
             raise ValueError("of no use")
-        return count(store, key)
+        return counted_members(store, key)
 
-    monkeypatch.setattr(sweeping, "counted_members", broken)
+    monkeypatch.setattr("django_tasksets.sweeping.counted_members", broken)
 
     assert sweep(store) == 1
 
