@@ -43,8 +43,13 @@ def _set(key: str, calls: Any) -> Any:
     from django_tasksets import TaskSet
     from tests.chaos.tasks import collect, tell
 
-    callbacks = {"on_failure": tell.subtask(), "on_finish": tell.subtask()}
-    return TaskSet(calls, name=key, on_success=collect.subtask(), **callbacks)
+    return TaskSet(
+        calls,
+        name=key,
+        on_success=collect.subtask(),
+        on_failure=tell.subtask(),
+        on_finish=tell.subtask(),
+    )
 
 
 def bulk(key: str) -> None:
