@@ -82,6 +82,18 @@ def close_connections() -> None:
     caches.close_all()
 
 
+def is_stopped(child: BaseProcess) -> bool:
+    """Whether a signal has stopped it, and none has made it go on."""
+    if child.pid is None or not hasattr(os, "waitid"):  # macOS has it only of late.
+        return False
+    try:
+        # It is only looked at: whoever waits for its end finds all as it was.
+        found = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return found is not None
+
+
 def cause_of_death(code: int) -> str:
     """A child's exit code in words."""
     if code >= 0:

@@ -20,9 +20,10 @@ from types import FrameType
 from typing import Any, Final
 
 from ..calls import Seconds
+from ..conf import current
 from ..ids import new_id
 from .board import Board
-from .forks import SIGNALS, Forks, cause_of_death
+from .forks import SIGNALS, Forks, cause_of_death, is_stopped
 from .heart import run_heart
 from .options import EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
 from .process import run_worker
@@ -54,6 +55,8 @@ class Child:
     worker_id: uuid.UUID
     was_killed: bool = False
     """By us, because it took too long to end."""
+    stopped: float | None = None
+    """Since when it has been stopped, by a signal."""
     overdue: list[uuid.UUID] = field(default_factory=list)
     """What was over its time limit when we killed it for that."""
 
@@ -119,6 +122,7 @@ class Supervisor:
             self._bury_heart()
             self._kill_late()
             self._kill_overdue()
+            self._kill_stopped()
             if self._reloader is not None and not self._obeyed and self._reloader.is_to_reload():
                 self._stop_workers()
         self._stop_heart()
@@ -226,6 +230,20 @@ class Supervisor:
             if overdue:
                 logger.error("worker process killed, hangs pid=%s", child.process.pid)
                 child.was_killed, child.overdue = True, overdue
+                child.process.kill()
+
+    def _kill_stopped(self) -> None:
+        """End processes that are stopped for longer than the lease, and may hold subtasks and rows'
+        locks for ever: the heart, which goes on, confirms that they are alive."""
+        now = time.monotonic()
+        for child in self._workers.values():
+            if not is_stopped(child.process):
+                child.stopped = None
+            elif child.stopped is None:
+                child.stopped = now
+            elif now - child.stopped > current().LEASE and not child.was_killed:
+                logger.error("worker process killed, stopped pid=%s", child.process.pid)
+                child.was_killed = True
                 child.process.kill()
 
     # The heart

@@ -44,6 +44,12 @@ def outgrow_memory() -> None:
 # Never ending
 
 
+def stop() -> None:
+    """The signal takes its time: a task that just returned might end before."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(3600)
+
+
 def spin() -> None:
     while True:
         pass
@@ -146,7 +152,7 @@ ACTS: Final[dict[str, Callable[[], object]]] = {
     "outgrow memory": outgrow_memory,
     "spin": spin,
     "hold the interpreter": hold_the_interpreter,
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "stop": stop,
     "recur": recur,
     "leave": leave,
     "interrupt": interrupt,

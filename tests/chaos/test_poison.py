@@ -30,6 +30,7 @@ FEW: Final = 7
 MEMBERS: Final = 10
 MAX_CRASHES: Final = 2
 TIME_LIMIT: Final = 0.5
+LEASE: Final = 20
 GRACE: Final = 8.0
 MEMORY: Final = 200_000_000
 
@@ -102,7 +103,7 @@ def test_poison_harms_nobody_else(
         load.apply(calls[begin : begin + MEMBERS])
     variables = {CGROUP: cgroup} if cgroup else {}
     options = ("--processes", "2", "--threads", "4", "--grace", str(GRACE), "-v0")
-    settings = {"MAX_CRASHES": MAX_CRASHES}
+    settings = {"MAX_CRASHES": MAX_CRASHES, "LEASE": LEASE}
     workers = [start(*options, settings=settings, **variables) for _ in range(2)]
     for worker in workers:
         worker.fails = True

@@ -304,6 +304,24 @@ def test_a_worker_that_was_frozen_finds_its_subtasks_gone(start: Start, ledger: 
     assert (frozen.stop(), other.stop()) == (0, 0)
 
 
+def test_a_process_that_is_stopped_for_the_lease_is_replaced(start: Start, ledger: Ledger) -> None:
+    """It alone: its heart goes on, and would have it live for ever."""
+    result = hold.delay("long")
+    worker = start("--processes", "1", settings={"LEASE": 3})
+    ((_, _, first, _),) = ledger.wait_for("begin", "long")
+
+    worker.signal(signal.SIGSTOP, int(first))
+
+    ledger.wait_for("begin", "long", count=2)
+    assert is_gone(int(first))
+    assert "killed, stopped" in worker.log
+    ledger.tell("long")
+    assert result.get(timeout=30) == "long"
+    record = row(result)
+    assert (record.claims, record.attempts, record.crashes) == (2, 1, 0)
+    assert worker.stop() == 0
+
+
 def test_a_late_result_is_dropped(start: Start, ledger: Ledger) -> None:
     result = hold.delay("long")
     worker = start("--processes", "1")
