@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -32,8 +33,8 @@ SETTINGS: Final = {
 PROMISED: Final = frozenset(
     {"enqueue", "claim", "record", "release", "rescue", "sweep", "seal", "add", "retry"}
 )
-HANDS: Final = scale.size(1, 10**6)
-"""How many scenarios are run with each action."""
+HANDS: Final = int(os.environ.get("TASKSETS_CHAOS_HANDS", scale.size(1, 10**6)))
+"""How many scenarios are run with each action, unless that are all of them."""
 # In one of them: points that users' processes pass, that workers do, that hearts do.
 IN_A_HAND: Final = {"user": 2, "worker": 1, "heart": 2}
 USERS: Final = 2
