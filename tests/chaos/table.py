@@ -29,9 +29,10 @@ def _cell(case: ET.Element, found: dict[str, str]) -> str:
     if case.find("failure") is not None or case.find("error") is not None:
         return "FAILED"
     skipped = case.find("skipped")
-    if skipped is not None:
-        return f"not run: {skipped.attrib.get('message', '')}"
-    return found.get("figures", "passed")
+    reason = "" if skipped is None else skipped.attrib.get("message", "")
+    if "figures" not in found:
+        return f"not run: {reason}" if reason else "passed"
+    return f"{found['figures']}; {reason}" if reason else found["figures"]
 
 
 def table() -> str:
