@@ -17,7 +17,7 @@ from tests.workers.harness import Ledger, Start
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SETS: Final = scale.size(400, 20_000)
+SETS: Final = scale.size(200, 20_000)
 PAIRS: Final = 2
 
 

@@ -56,6 +56,8 @@ EXPECTED: Final = (
     "worker process gone",
     "worker process killed",
     "subtask ended with its process",
+    # One that spins keeps the interpreter from the thread that records, too.
+    "not everything could be given back",
     "a transaction was left open",
 )
 
@@ -131,7 +133,8 @@ def test_poison_harms_nobody_else(
 
 def check_good(found: oracle.Account) -> None:
     good = SubtaskRecord.objects.filter(task_name=square.name)
-    assert not good.exclude(status=SubtaskStatus.SUCCESSFUL, crashes__lt=MAX_CRASHES).exists()
+    harmed = good.exclude(status=SubtaskStatus.SUCCESSFUL, crashes__lt=MAX_CRASHES)
+    assert list(harmed.values("status", "crashes", "claims", "attempts", "reason")) == []
     assert good.count() == GOOD
     assert found.callbacks == 2 * found.sets
 

@@ -57,7 +57,7 @@ class Roll:
         wait_until(holds.exists, f"{pid} to have work")
         self._end(worker, way)
         assert not holds.exists(), "something was left to the lease"
-        assert not WorkerRecord.objects.filter(id=key).exists()
+        assert not WorkerRecord.objects.filter(id=key).exists(), (way, worker.log[-1000:])
         self.ended.append(worker)
         self.workers[place] = self.new()
 
