@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from hypothesis import settings
 
 from tests import services
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 # One at a time: these look at processes, signals and screens of the whole machine.

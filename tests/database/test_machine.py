@@ -268,7 +268,6 @@ def test_whatever_happens(kind: str) -> None:
         settings=settings(
             max_examples=30,
             stateful_step_count=30,
-            deadline=None,
             # What it has found is short enough; to make it shorter takes minutes.
             phases=set(Phase) - {Phase.shrink},
             suppress_health_check=list(HealthCheck),

@@ -37,7 +37,6 @@ pytestmark = pytest.mark.django_db
 WORKER = new_id()
 examples = settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # Any text that a database can hold: what JSON can spell, control characters and all.

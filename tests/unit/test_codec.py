@@ -28,7 +28,7 @@ from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_tasksets import codec, codec_types
@@ -274,13 +274,11 @@ VALUES = st.recursive(LEAVES, containers_of, max_leaves=12)
 # What comes back
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_what_is_stored_comes_back_exactly(value: Any) -> None:
     assert same(decode(encode(value)), value)
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_the_text_is_json_in_ascii_of_one_line_and_without_nul(value: Any) -> None:
     text = encode(value)
@@ -290,7 +288,6 @@ def test_the_text_is_json_in_ascii_of_one_line_and_without_nul(value: Any) -> No
     assert "\\u0000" not in text.replace("\\\\", "")
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, max_size=4), st.dictionaries(TEXTS | st.just("$"), VALUES, max_size=3))
 def test_arguments_are_always_a_json_list_and_a_json_object(
     args: list[Any], kwargs: dict[str, Any]
@@ -302,7 +299,6 @@ def test_arguments_are_always_a_json_list_and_a_json_object(
     assert same(decode(kwargs_text), kwargs)
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, max_size=4))
 def test_lists_are_made_of_texts_without_decoding(values: list[Any]) -> None:
     texts = [encode(value) for value in values]
@@ -874,7 +870,6 @@ def test_reading_imports_nothing(tag: str, name: str) -> None:
         decode_without_imports(json.dumps({"$": tag, "class": name, "value": {}}))
 
 
-@settings(deadline=None)
 @given(
     tag=st.sampled_from(sorted(codec._by_tag)) | TEXTS,
     name=st.sampled_from(sorted(sys.modules)).map("{}:x".format) | TEXTS,
@@ -945,7 +940,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(ANYTHING)
 def test_whatever_it_is_comes_back_or_is_refused_with_a_path(value: Any) -> None:
     text, refusal = stored_or_refused([value])
