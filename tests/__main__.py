@@ -2,6 +2,7 @@
 
 `python3 tests`: the checks (style, types, layers, docs), then all tests on every database that
 answers, then a table of what ran. `python3 tests ARGUMENTS`: the tests that pytest selects by them.
+`python3 tests --mutants`: whether some test fails for each guard of the protocol that is removed.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         "python3 tests",
         description=__doc__,
-        epilog="All other arguments are pytest's.",
+        epilog="All other arguments are pytest's; with --mutants, parts of the names of mutants.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -106,6 +107,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="on this database only; may be given again",
     )
     parser.add_argument("--checks", action="store_true", help="the checks only")
+    parser.add_argument("--mutants", action="store_true", help="the mutants only")
     options, selection = parser.parse_known_args(arguments)
     options.database = options.database or ([chosen] if chosen else list(services.DATABASES))
     return options, selection
@@ -114,12 +116,15 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def _run(options: argparse.Namespace, selection: list[str]) -> Iterator[Row]:
     """All parts, one after the other, each with what came of it."""
     pairs = _pairs()
-    whole = not selection
+    whole = not (selection or options.mutants)
     if whole:
         yield from _checks(pairs[0])
     if options.checks:
         return
     yield from _absent_services(options.database)
+    if options.mutants:
+        yield from _mutants(pairs[0], options.database, selection)
+        return
     for pair in pairs if options.pairs else pairs[:1]:
         yield from _tests(pair, options.database, selection)
     if options.pairs and len(pairs) < 2:
@@ -208,11 +213,8 @@ def _not_run(reason: str) -> Row:
 def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterator[Row]:
     environment = pair.environment()
     once = [directory for directory in ONCE if Path(directory).exists()]
-    databases = [name for name in databases if not services.DATABASES[name].absent()]
-    for name in list(databases):
-        if reason := _driver_missing(environment, services.DATABASES[name]):
-            databases.remove(name)
-            yield _not_run(reason)
+    databases, missing = _usable(environment, databases)
+    yield from missing
     if not selection:
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
@@ -225,6 +227,33 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str]) -> Iterat
             rest = ["tests", *(f"--ignore={directory}" for directory in ONCE)]
             yield from _pytest(environment, name, "one at a time", [*rest, "-m", ALONE])
             yield from _pytest(environment, name, "two at a time", [*rest, *BESIDE])
+
+
+def _mutants(pair: Pair, databases: Sequence[str], names: list[str]) -> Iterator[Row]:
+    environment = pair.environment()
+    databases, missing = _usable(environment, databases)
+    yield from missing
+    if databases:
+        chosen = [f"--database={name}" for name in databases]
+        code, seconds = _call(environment, ["-m", "tests.mutants", *names, *chosen])
+        yield Row(_title(environment), "mutants", int(code == 0), int(code != 0), 0, seconds)
+
+
+def _usable(
+    environment: Environment, databases: Sequence[str]
+) -> tuple[list[str], list[Row]]:
+    """Those databases that answer and have a driver, and rows about drivers that are missing."""
+    usable: list[str] = []
+    missing: list[Row] = []
+    for name in databases:
+        kind = services.DATABASES[name]
+        if kind.absent():
+            continue
+        if reason := _driver_missing(environment, kind):
+            missing.append(_not_run(reason))
+        else:
+            usable.append(name)
+    return usable, missing
 
 
 def _driver_missing(environment: Environment, kind: services.Database) -> str | None:

@@ -23,9 +23,11 @@ from django_tasksets import (
 )
 from django_tasksets.completion import locked_state
 from django_tasksets.control import delete_set, revoke_rest
+from django_tasksets.ids import new_id
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from django_tasksets.pruning import Retention, prune
+from django_tasksets.recording import record
 from django_tasksets.slicing import slices
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.steering import (
@@ -38,6 +40,7 @@ from django_tasksets.steering import (
 from django_tasksets.store import get_store
 from django_tasksets.testing import run_subtasks
 from django_tasksets.verifying import discrepancies
+from tests import flow
 from tests import tasks_steering as tasks
 
 pytestmark = pytest.mark.django_db
@@ -161,6 +164,26 @@ def test_a_revoked_set_can_be_retried() -> None:
     assert retry_failed_set(key_of(result)) == 2
     run_subtasks()
     assert result.successful()
+
+
+def test_revoking_what_is_finished_changes_nothing() -> None:
+    """Not even early: on_finish still waits for the callback before it."""
+    result = TaskSet(
+        [tasks.flaky.subtask((0, "good"))],
+        on_success=tasks.note.subtask(("success",)),
+        on_finish=tasks.note.subtask(("finish",)),
+    ).apply_async()
+    store = get_store()
+    worker = new_id()
+    record(store, worker, [flow.outcome(*store.claim(worker, (), 9))])
+
+    assert result.revoke() == 0
+
+    assert result.record is not None
+    assert result.record.status == TaskSetStatus.SUCCESSFUL
+    assert result.record.revoke_requested_at is None
+    assert result.callbacks["on_success"].status == SubtaskStatus.READY
+    assert result.callbacks["on_finish"].status == SubtaskStatus.WAITING
 
 
 def test_one_group_of_errors_can_be_retried() -> None:

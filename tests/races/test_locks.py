@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasksets.control import revoke_subtasks
 from django_tasksets.enqueueing import enqueue
+from django_tasksets.ids import new_id
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
@@ -196,10 +197,65 @@ class TestHeldRows:
         assert {flow.counts_of(one) for one in made} == {(1, 0, 1, 0, 0)}
         assert [flow.callbacks_of(one) for one in made] == [{"ON_SUCCESS": "READY"}] * 2
 
+    @pytest.mark.parametrize("kind", ["members", "sets"])
+    @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED"])
+    def test_rows_are_locked_in_the_order_of_their_ids(
+        self, other_connection: BaseDatabaseWrapper, kind: str, status: str
+    ) -> None:
+        """Not in that in which they lie in the table, and are found there: while the first one is
+        waited for, all that come after it are free."""
+        store = get_store()
+        worker = flow.new_worker(store)
+        sets = [TaskSetRecord(id=new_id(), total=1, remaining=1) for _ in range(12)]
+        members = [
+            SubtaskRecord(
+                id=new_id(), taskset=one, role=Role.MEMBER, position=0, task_name="tests.tasks.noop",
+                status="RUNNING", worker_id=worker, claims=1,
+            )
+            for one in sets
+        ]  # fmt: skip
+        TaskSetRecord.objects.bulk_create(reversed(sets))
+        SubtaskRecord.objects.bulk_create(reversed(members))
+        held = SubtaskRecord.objects.order_by("?").values_list(*Claimed._fields)
+        done = [flow.outcome(Claimed._make(row), status) for row in held]
+
+        def recording() -> int:
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET enable_indexscan = off; SET enable_indexonlyscan = off")
+            return len(record(store, worker, done).written)
+
+        first, *later = members if kind == "members" else sets
+        with transaction.atomic(using="other"):
+            hold(type(first).objects, first.id)
+            background = Background(recording)
+            wait_for(is_waited_for)
+            with transaction.atomic():
+                rows = type(first).objects.order_by("id").select_for_update(skip_locked=True)
+                assert len(rows.filter(id__in=[one.id for one in later])) == len(later)
+        assert background.join() == len(done)
+
     def is_held(self, key: uuid.UUID) -> bool:
         with transaction.atomic():
             sets = TaskSetRecord.objects.order_by().select_for_update(skip_locked=True)
             return not len(sets.filter(id=key))
+
+
+def is_waited_for() -> bool:
+    """Whether somebody waits for a lock in this database."""
+    statement = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    if connection.vendor == "mysql":
+        # What it shows is renewed only if nobody has looked for a tenth of a second.
+        time.sleep(0.2)
+        statement = """
+            SELECT count(*) FROM information_schema.innodb_trx trx
+            JOIN information_schema.processlist thread ON thread.id = trx.trx_mysql_thread_id
+            WHERE trx_state = 'LOCK WAIT' AND thread.db = database()"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return bool(cursor.fetchone()[0])
 
 
 @on_sqlite
