@@ -133,6 +133,8 @@ def test_retrying_a_finished_set_begins_a_generation_with_callbacks_of_its_own()
     assert result.successful()
     assert tasks.noted == ["failure", "finish", "success", "finish"]
     assert tasks.executed == [0, 1, 2, 1, 2]
+    generations = SubtaskRecord.objects.members().order_by("position")
+    assert list(generations.values_list("generation", flat=True)) == [1, 2, 2]
     callbacks = SubtaskRecord.objects.callbacks().filter(taskset_id=key_of(result))
     assert sorted(callbacks.values_list("generation", "role", "status")) == [
         (1, Role.ON_FAILURE, SubtaskStatus.SUCCESSFUL),
@@ -166,24 +168,24 @@ def test_a_revoked_set_can_be_retried() -> None:
     assert result.successful()
 
 
-def test_revoking_what_is_finished_changes_nothing() -> None:
-    """Not even early: on_finish still waits for the callback before it."""
-    result = TaskSet(
-        [tasks.flaky.subtask((0, "good"))],
-        on_success=tasks.note.subtask(("success",)),
-        on_finish=tasks.note.subtask(("finish",)),
-    ).apply_async()
-    store = get_store()
-    worker = new_id()
-    record(store, worker, [flow.outcome(*store.claim(worker, (), 9))])
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_revoking_what_is_finished_changes_nothing(is_revoked: bool) -> None:
+    """Nor does it again: on_finish still waits for the callback before it."""
+    result = flaky_set("good")
+    store, worker = get_store(), new_id()
+    if is_revoked:
+        assert result.revoke() == 1
+    else:
+        record(store, worker, [flow.outcome(*store.claim(worker, (), 9))])
+    before = TaskSetRecord.objects.values().get()
+    callbacks = {name: callback.status for name, callback in result.callbacks.items()}
+    due = "on_failure" if is_revoked else "on_success"
+    assert (callbacks[due], callbacks["on_finish"]) == ("READY", "WAITING")
 
     assert result.revoke() == 0
 
-    assert result.record is not None
-    assert result.record.status == TaskSetStatus.SUCCESSFUL
-    assert result.record.revoke_requested_at is None
-    assert result.callbacks["on_success"].status == SubtaskStatus.READY
-    assert result.callbacks["on_finish"].status == SubtaskStatus.WAITING
+    assert TaskSetRecord.objects.values().get() == before
+    assert {name: callback.status for name, callback in result.callbacks.items()} == callbacks
 
 
 def test_one_group_of_errors_can_be_retried() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
+from django_tasksets.ids import new_id
 from django_tasksets.maintenance import beat, mark_lost, mark_silent_lost, rescue, sweep
 from django_tasksets.models import SubtaskRecord, TaskSetRecord, WorkerRecord
 from django_tasksets.signals import taskset_finished
 from django_tasksets.statuses import Role, TaskSetStatus
 from django_tasksets.store import get_store
+from django_tasksets.worker.board import Board
+from django_tasksets.worker.options import WorkerOptions
+from django_tasksets.worker.pulse import BIRTH, Pulse
 from tests import flow
 
 pytestmark = pytest.mark.django_db
@@ -102,6 +107,20 @@ def test_who_was_declared_dead_lives_no_more() -> None:
     assert beat(store, [living, dead]) == {living}
     assert WorkerRecord.objects.get(id=dead).heartbeat_at == before
     assert beat(store, [living]) == {living}
+
+
+def test_who_is_not_confirmed_is_told_so_at_once() -> None:
+    """Not only when most of the lease is over: others have its subtasks already."""
+    store = get_store()
+    dead, unborn = flow.new_worker(store), new_id()
+    mark_lost(store, [dead])
+    board, now = Board(places=2, slots=1), time.monotonic()
+    board.confirm(0, now - BIRTH - 1)
+    board.confirm(1, now)
+    pulse = Pulse(store, WorkerOptions(alias="default", processes=2), board)
+    pulse.workers = {dead: 0, unborn: 1}
+    pulse.beat()
+    assert (board.is_known(0), board.is_known(1)) == (False, True)
 
 
 @override_settings(TASKSETS={"LEASE": 60})

@@ -8,9 +8,7 @@ from .mutant import (
     ALL,
     CLAIMS,
     LOCKS,
-    MARIADB,
-    POSTGRESQL,
-    SQLITE,
+    SERVERS,
     STEERING,
     STORE,
     TASKSETS,
@@ -71,6 +69,12 @@ ENQUEUEING: Final = (
     Mutant(
         "applying, saved", "of two that apply a saved set one does",
         "enqueueing.py", "status=TaskSetStatus.SAVED, discarded_at=None)", "discarded_at=None)",
+        (f"{LOCKS}::TestHeldRows::test_of_two_that_apply_a_saved_set_one_does",), SERVERS,
+    ),
+    Mutant(
+        "applying, deleted", "a saved set that is being deleted is not applied",
+        "enqueueing.py", "status=TaskSetStatus.SAVED, discarded_at=None)",
+        "status=TaskSetStatus.SAVED)",
         (f"{STEERING}::test_a_saved_set_is_applied_or_deleted",),
     ),
 )  # fmt: skip
@@ -134,7 +138,7 @@ RECORDS: Final = (
         "on_finish, order", "on_finish is released once the callback before it has ended",
         "completion.py", "callbacks.get(due) or callbacks.get(Role.ON_FINISH)",
         "callbacks.get(Role.ON_FINISH) or callbacks.get(due)",
-        (f"{TASKSETS}::test_the_other_one_is_not_needed",),
+        IS_FINISHED,
     ),
 )  # fmt: skip
 
@@ -259,7 +263,7 @@ REPAIRS: Final = (
         "sweep: locks", "what somebody has locked is left to the next sweep",
         "sweeping.py", "if _unlocked(store, [key]):", "if True:",
         (f"{LOCKS}::TestHeldRows::test_a_sweep_leaves_out_what_is_held",),
-        (*POSTGRESQL, *MARIADB),
+        SERVERS,
     ),
 )  # fmt: skip
 

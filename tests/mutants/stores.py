@@ -197,11 +197,6 @@ LOCKING: Final = (
         "WHERE id = ANY (%(ids)s::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
     ),
     Mutant(
-        "order of locks: settling", "sets are given to the store in the order of their ids",
-        "completion.py", "store.count(sorted(tallies))", "store.count(list(tallies))",
-        (ORDER,), SERVERS,
-    ),
-    Mutant(
         "another try", "a transaction that a deadlock has ended is run again",
         "store/transactions.py", "tries = 1 if self.is_nested else TRIES", "tries = 1",
         (f"{ONCE}::test_a_deadlock_is_tried_again",), ALL,

@@ -15,7 +15,8 @@ DECLARED_DEAD: Final = f"{ENDS}::test_one_that_was_declared_dead_gives_way"
 WORKERS: Final = (
     Mutant(
         "the dead are told", "a worker that is not confirmed learns of it",
-        "worker/pulse.py", "self._board.confirm(place, DEAD)", "pass", (DECLARED_DEAD,),
+        "worker/pulse.py", "self._board.confirm(place, DEAD)", "pass",
+        ("tests/database/test_sweeping.py::test_who_is_not_confirmed_is_told_so_at_once",),
     ),
     Mutant(
         "unconfirmed", "a worker that nobody confirms ends itself",

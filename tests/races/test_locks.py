@@ -11,8 +11,9 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_tasksets import AlreadyApplied, TaskSet
 from django_tasksets.control import revoke_subtasks
-from django_tasksets.enqueueing import enqueue
+from django_tasksets.enqueueing import enqueue, save_set
 from django_tasksets.ids import new_id
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
@@ -196,6 +197,20 @@ class TestHeldRows:
         assert len(counted) > 1
         assert {flow.counts_of(one) for one in made} == {(1, 0, 1, 0, 0)}
         assert [flow.callbacks_of(one) for one in made] == [{"ON_SUCCESS": "READY"}] * 2
+
+    def test_of_two_that_apply_a_saved_set_one_does(
+        self, other_connection: BaseDatabaseWrapper
+    ) -> None:
+        """Nothing but its row tells the second one so: there is no id that is taken."""
+        key = new_id()
+        save_set(key, [])
+        with transaction.atomic():
+            TaskSet([]).apply_async(taskset_id=str(key))
+            second = Background(lambda: TaskSet([]).apply_async(taskset_id=str(key)))
+            # Inside of one transaction PostgreSQL shows the same activity for ever.
+            wait_for(lambda: Background(is_waited_for).join())
+        with pytest.raises(AlreadyApplied):
+            second.join()
 
     @pytest.mark.parametrize("kind", ["members", "sets"])
     @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED"])
