@@ -90,6 +90,28 @@ def test_pausing_twice_or_resuming_what_runs_says_so() -> None:
     assert pause_set(key_of(result)) is False
 
 
+@pytest.mark.parametrize(
+    ("begun", "then", "left"), [(pause_set, resume_set, "READY"), (resume_set, pause_set, "WAITING")]
+)
+def test_a_pause_and_a_resumption_stop_where_the_other_has_come(
+    meanwhile: Meanwhile,
+    begun: Callable[[uuid.UUID], bool],
+    then: Callable[[uuid.UUID], bool],
+    left: str,
+) -> None:
+    """The later one wins, though the earlier one still has members to go through."""
+    result = flaky_set(*["good"] * 3)
+    if begun is resume_set:
+        pause_set(key_of(result))
+    calls = [then]
+    meanwhile.call(lambda: calls and calls.pop()(key_of(result)))
+
+    assert begun(key_of(result))
+
+    assert not calls
+    assert members(result) == [left] * 3
+
+
 def test_a_scheduled_member_is_scheduled_again_after_a_pause() -> None:
     result = TaskSet([tasks.flaky.subtask((0, "good"), {}, {"countdown": 3600})]).apply_async()
     pause_set(key_of(result))

@@ -33,7 +33,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 MUTANTS: Final = (*STORES, *FLOW, *WORKERS)
 COPIED: Final = (PACKAGE, "testproject", "tests", "pyproject.toml")
 # In seconds. A mutant may hang: that is a failure of the test that hangs.
-TEST_LIMIT: Final = 60
+TEST_LIMIT: Final = 40
 LIMIT: Final = 300
 BASELINE_LIMIT: Final = 1200
 # pytest's exit codes.

@@ -25,12 +25,12 @@ GOES_ON: Final = f"{TASKSETS}::test_a_member_that_goes_on_after_the_end_adds_not
 UNACKNOWLEDGED: Final = f"{CLAIMS}::test_a_commit_that_nobody_acknowledged"
 STALE: Final = f"{CLAIMS}::test_a_stale_worker_and_the_one_that_took_over"
 DEAD: Final = f"{CLAIMS}::test_who_is_known_to_be_dead_is_rescued_before_others_are_told"
-LATE: Final = f"{CLAIMS}::test_a_rescue_and_a_late_record"
 OPEN: Final = f"{TASKSETS}::test_an_open_set_does_not_finish_before_its_block"
 SEALED: Final = f"{TASKSETS}::test_a_sealed_set_takes_no_more"
 GENERATION: Final = (
     f"{STEERING}::test_retrying_a_finished_set_begins_a_generation_with_callbacks_of_its_own",
 )
+PASSES: Final = (f"{LOCKS}::TestHeldRows::test_steering_passes_over_what_is_held",)
 # A commit that nobody has asked for, in the middle of a transaction.
 COMMIT: Final = "store.connection.connection.commit()"
 
@@ -44,8 +44,9 @@ ENQUEUEING: Final = (
     Mutant(
         "the caller's transaction", "what is enqueued is rolled back with the caller",
         "enqueueing.py", "return store.run(work)\n    except IntegrityError",
-        "store.reconnect(); return store.run(work)\n    except IntegrityError",
-        (f"{TASKSETS}::test_it_is_rolled_back_with_the_caller",),
+        "from tests.concurrency import Background\n"
+        "        return Background(lambda: store.run(work)).join()\n    except IntegrityError",
+        (f"{TASKSETS}::test_it_is_rolled_back_with_the_caller",), SERVERS,
     ),
     Mutant(
         "adding, seal", "a sealed set takes no more",
@@ -119,7 +120,7 @@ RECORDS: Final = (
     Mutant(
         "refusals", "what the database refuses does not take the others with it",
         "recording.py", "if store.is_refusal(error):", "if False:",
-        ("tests/database/test_refusals.py",), ALL,
+        ("tests/database/test_refusals.py",), SERVERS,
     ),
     Mutant(
         "over, seal", "an open set does not end",
@@ -178,14 +179,24 @@ STEERS: Final = (
     Mutant(
         "pause, mark", "a pause stops where the set is resumed, and the reverse",
         "pausing.py", "if state is None or (state.paused_at is not None) != paused:",
-        "if state is None:", (STEERING,),
+        "if state is None:",
+        (f"{STEERING}::test_a_pause_and_a_resumption_stop_where_the_other_has_come",),
+    ),
+    Mutant(
+        "pause, held", "a pause passes over members that somebody has locked",
+        "pausing.py", "store.locked(members, skip=True)", "store.locked(members, skip=False)",
+        PASSES, SERVERS,
+    ),
+    Mutant(
+        "retry, held", "and so does a retry",
+        "steering.py", "store.locked(rows, skip=True)", "store.locked(rows, skip=False)",
+        PASSES, SERVERS,
     ),
     Mutant(
         "deletion, unfinished", "an unfinished set is not deleted",
         "control.py", "            return False\n        _refuse_unfinished(store, taskset_id)\n",
         "            return False\n",
-        (f"{STEERING}::test_what_is_retried_while_it_is_pruned_or_forgotten_stays",
-         "tests/database/test_results.py", "tests/database/test_forgetting.py"),
+        ("tests/database/test_results.py::test_forget_keeps_the_counts_and_delete_does_not",),
     ),
 )  # fmt: skip
 
@@ -197,7 +208,7 @@ REPAIRS: Final = (
     Mutant(
         "rescue of the lost", "a worker that is marked lost does not live",
         "maintenance.py", 'filter(id=OuterRef("worker_id"), lost_at=None)',
-        'filter(id=OuterRef("worker_id"))', (LATE,),
+        'filter(id=OuterRef("worker_id"))', (STALE,),
     ),
     Mutant(
         "suspects", "a crash counts when one subtask was alone, or a suspect",

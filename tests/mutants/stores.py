@@ -172,6 +172,12 @@ SETS: Final = (
         (f"{STORE}::TestRevoke::test_what_no_worker_holds_is_revoked",),
     ),
     Mutant(
+        "revoking, held", "a revocation passes over what others have locked",
+        "store/portable.py", "self.locked(self.subtasks.pending().filter(id__in=batch), skip=True)",
+        "self.locked(self.subtasks.pending().filter(id__in=batch), skip=False)",
+        (f"{STORE}::TestRevoke::test_locked_rows_are_passed_over",), POSTGRESQL,
+    ),
+    Mutant(
         "called off", "what is revoked is not given back",
         "store/portable.py",
         "if outcome.claimed.id in flagged or marks.get(key) is not None:",
@@ -233,7 +239,7 @@ LOCKING: Final = (
     Mutant(
         "write lock: SQLite", "a transaction has the write lock before it reads",
         "store/sqlite.py", "if not begins_locked:", "if False:",
-        (f"{LOCKS}::TestOneWriter::test_a_transaction_of_ours_waits_for_the_lock_before_it_reads",),
+        (f"{LOCKS}::TestOneWriter::test_it_has_it_before_anything_else_happens",),
     ),
 )  # fmt: skip
 

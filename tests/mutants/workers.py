@@ -24,6 +24,11 @@ WORKERS: Final = (
         (DECLARED_DEAD,),
     ),
     Mutant(
+        "unconfirmed, claims", "and claims nothing",
+        "worker/claimer.py", "if not self._may_claim():", "if False:",
+        (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
+    ),
+    Mutant(
         "lifeline", "children end with their supervisor",
         "worker/process.py", "return self._lifeline in readable", "return False",
         (f"{ENDS}::test_children_end_with_their_supervisor",),

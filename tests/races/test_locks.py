@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from django_tasksets.maintenance import sweep
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import Role
+from django_tasksets.steering import pause_set, retry_failed_set
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed
 from tests import flow
@@ -133,6 +135,29 @@ class TestHeldRows:
             revoking = Background(lambda: revoke_subtasks(ids))
             wait_for(lambda: flow.statuses_of(ids) == ["REVOKED", "READY", "REVOKED"])
         assert revoking.join() == 3
+
+    @pytest.mark.parametrize(
+        ("steer", "status", "then"),
+        [(pause_set, "READY", "WAITING"), (retry_failed_set, "FAILED", "READY")],
+    )
+    def test_steering_passes_over_what_is_held(
+        self,
+        other_connection: BaseDatabaseWrapper,
+        steer: Callable[[uuid.UUID], Any],
+        status: str,
+        then: str,
+    ) -> None:
+        """It holds the set's row, for which whoever holds the subtask may be waiting."""
+        store = get_store()
+        failed = 3 * (status == "FAILED")
+        counts = {"failed": failed, "remaining": 3 - failed}
+        taskset = flow.make_set(store, 3, member={"status": status}, **counts)
+        rows = SubtaskRecord.objects.order_by("position")
+        held = rows.values_list("id", flat=True)[1]
+        with transaction.atomic(using="other"):
+            hold(SubtaskRecord.objects, held)
+            dedicated(lambda: steer(taskset.id))
+            assert list(rows.values_list("status", flat=True)) == [then, status, then]
 
     @pytest.mark.parametrize("connected", [dedicated, lambda call: Background(call).join()])
     def test_a_sweep_leaves_out_what_is_held(
@@ -299,6 +324,24 @@ class TestOneWriter:
         )
         assert flow.counts_of(taskset) == (30, 0, 30, 0, 0)
         assert SubtaskRecord.objects.filter(taskset=None).count() == 40
+
+    def test_it_has_it_before_anything_else_happens(self) -> None:
+        def is_locked() -> bool:
+            other = sqlite3.connect(connection.settings_dict["NAME"], timeout=0)
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            finally:
+                other.close()
+            return False
+
+        def begin() -> bool:
+            deferred()
+            return get_store().run(is_locked)
+
+        assert Background(begin).join()
+        assert not is_locked()
 
     def test_whoever_waits_too_long_is_told(self, other_connection: BaseDatabaseWrapper) -> None:
         def impatient() -> None:
