@@ -239,9 +239,7 @@ def _mutants(pair: Pair, databases: Sequence[str], names: list[str]) -> Iterator
         yield Row(_title(environment), "mutants", int(code == 0), int(code != 0), 0, seconds)
 
 
-def _usable(
-    environment: Environment, databases: Sequence[str]
-) -> tuple[list[str], list[Row]]:
+def _usable(environment: Environment, databases: Sequence[str]) -> tuple[list[str], list[Row]]:
     """Those databases that answer and have a driver, and rows about drivers that are missing."""
     usable: list[str] = []
     missing: list[Row] = []

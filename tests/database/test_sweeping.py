@@ -60,8 +60,13 @@ def test_what_is_over_is_finished() -> None:
 
 def test_what_was_not_released_is() -> None:
     store = get_store()
-    ended = {"status": TaskSetStatus.SUCCESSFUL, "finished_at": store.now()}
-    taskset = flow.make_set(store, 0, callbacks=[Role.ON_SUCCESS, Role.ON_FINISH], **ended)
+    taskset = flow.make_set(
+        store,
+        0,
+        callbacks=[Role.ON_SUCCESS, Role.ON_FINISH],
+        status=TaskSetStatus.SUCCESSFUL,
+        finished_at=store.now(),
+    )
     assert sweep(store) == 1
     assert flow.callbacks_of(taskset) == {"ON_SUCCESS": "READY", "ON_FINISH": "WAITING"}
     assert sweep(store) == 0

@@ -27,10 +27,11 @@ from tests import services
 from .flow import FLOW
 from .mutant import PACKAGE, Mutant
 from .stores import STORES
+from .upkeep import UPKEEP
 from .workers import WORKERS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-MUTANTS: Final = (*STORES, *FLOW, *WORKERS)
+MUTANTS: Final = (*STORES, *FLOW, *UPKEEP, *WORKERS)
 COPIED: Final = (PACKAGE, "testproject", "tests", "pyproject.toml")
 # In seconds. A mutant may hang: that is a failure of the test that hangs.
 TEST_LIMIT: Final = 40
@@ -108,7 +109,14 @@ class Tree:
         program, limit = "", BASELINE_LIMIT
         if mutant is not None:
             program, limit = IMPORT.format(name=mutant.import_name), LIMIT
-        command = [sys.executable, "-c", program + PYTEST, *selection, "-q", f"--junit-xml={report}"]
+        command = [
+            sys.executable,
+            "-c",
+            program + PYTEST,
+            *selection,
+            "-q",
+            f"--junit-xml={report}",
+        ]
         command += [f"--timeout={TEST_LIMIT}", "-p", "no:cacheprovider"]
         command += ["--exitfirst"] if mutant is not None else []
         began = time.monotonic()

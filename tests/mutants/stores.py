@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from .mutant import (
-    ALL,
     CLAIMS,
     LOCKS,
     MARIADB,
@@ -35,11 +34,11 @@ FENCES: Final = (
         "store/sqlite.py", "AND +worker_id = %s", "AND %s <> ''", NATIVE,
     ),
     Mutant(
-        "fence, worker: PostgreSQL", "the same",
+        "fence, worker: PostgreSQL", "who holds a row when its success is recorded",
         "store/postgresql.py", " AND worker_id = %(worker_id)s", "", NATIVE, POSTGRESQL,
     ),
     Mutant(
-        "fence, worker: portable", "the same, for all but successes, and on MariaDB for all",
+        "fence, worker: portable", "who holds a row when anything else is, or on MariaDB anything",
         "store/portable.py", "id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id",
         "id__in=batch, status=SubtaskStatus.RUNNING", (*NATIVE, *PORTABLE), (*SQLITE, *MARIADB),
     ),
@@ -48,11 +47,11 @@ FENCES: Final = (
         "store/sqlite.py", " AND claims = outcome.value ->> 1", "", NATIVE,
     ),
     Mutant(
-        "fence, claims: PostgreSQL", "the same",
+        "fence, claims: PostgreSQL", "which claim a success is the end of",
         "store/postgresql.py", " AND s.claims = outcome.claims", "", NATIVE, POSTGRESQL,
     ),
     Mutant(
-        "fence, claims: portable", "the same, for all but successes, and on MariaDB for all",
+        "fence, claims: portable", "which claim anything else is the end of",
         "store/portable.py", "if by_id[key].claimed.claims == claims:", "if claims:",
         (*NATIVE, *PORTABLE), (*SQLITE, *MARIADB),
     ),
@@ -61,12 +60,12 @@ FENCES: Final = (
         "store/sqlite.py", "AND +status = 'RUNNING' AND", "AND", NATIVE,
     ),
     Mutant(
-        "fence, status: PostgreSQL", "the same",
+        "fence, status: PostgreSQL", "a success is recorded on what is RUNNING only",
         "store/postgresql.py", " AND status = 'RUNNING' AND worker_id", " AND worker_id", NATIVE,
         POSTGRESQL,
     ),
     Mutant(
-        "fence, status: portable", "the same, for all but successes, and on MariaDB for all",
+        "fence, status: portable", "so is anything else",
         "store/portable.py", "id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id",
         "id__in=batch, worker_id=worker_id", (*NATIVE, *PORTABLE), (*SQLITE, *MARIADB),
     ),
@@ -76,7 +75,7 @@ FENCES: Final = (
         (MIXED,),
     ),
     Mutant(
-        "matched rows: PostgreSQL", "the same",
+        "matched rows: PostgreSQL", "how many rows matched is asked",
         "store/postgresql.py", "if cursor.rowcount == len(outcomes):", "if outcomes:", (MIXED,),
         POSTGRESQL,
     ),
@@ -93,23 +92,23 @@ CLAIMING: Final = (
         "store/sqlite.py", "claims = claims + 1, claimed_at", "claimed_at", (OWN_FENCES,),
     ),
     Mutant(
-        "a new fence: PostgreSQL", "the same",
+        "a new fence: PostgreSQL", "claims + 1 at each claim",
         "store/postgresql.py", "claims = s.claims + 1, claimed_at", "claimed_at", (OWN_FENCES,),
         POSTGRESQL,
     ),
     Mutant(
-        "a new fence: MariaDB", "the same",
+        "a new fence: MariaDB", "claims + 1 at each claim",
         "store/mysql.py", "claims = claims + 1,", "claims = claims,", (OWN_FENCES,), MARIADB,
     ),
     Mutant(
-        "a new fence: portable", "the same",
+        "a new fence: portable", "claims + 1 at each claim",
         "store/portable.py", 'claims=F("claims") + 1', 'claims=F("claims")', (OWN_FENCES,),
     ),
     Mutant(
         "ready at a claim by id", "only what is READY is claimed",
         "store/portable.py", "self.locked(self.subtasks.ready().filter(id__in=batch)",
         "self.locked(self.subtasks.filter(id__in=batch)",
-        (f"{STORE}::TestClaim::test_only_what_is_ready_is_claimed",), ALL,
+        (f"{STORE}::TestClaim::test_only_what_is_ready_is_claimed",),
     ),
     Mutant(
         "locked candidates: PostgreSQL", "a claim locks what it takes",
@@ -117,7 +116,7 @@ CLAIMING: Final = (
         (PASSED_OVER, f"{CLAIMS}::test_each_subtask_is_claimed_once"), POSTGRESQL,
     ),
     Mutant(
-        "locked candidates: MariaDB", "the same",
+        "locked candidates: MariaDB", "a claim locks what it takes",
         "store/mysql.py", "LIMIT %s FOR UPDATE SKIP LOCKED", "LIMIT %s",
         (PASSED_OVER, f"{CLAIMS}::test_each_subtask_is_claimed_once"), MARIADB,
     ),
@@ -127,12 +126,12 @@ CLAIMING: Final = (
         (PASSED_OVER,), POSTGRESQL,
     ),
     Mutant(
-        "skip locked: MariaDB", "the same",
+        "skip locked: MariaDB", "a claim passes over what others have locked",
         "store/mysql.py", "LIMIT %s FOR UPDATE SKIP LOCKED", "LIMIT %s FOR UPDATE",
         (PASSED_OVER,), MARIADB,
     ),
     Mutant(
-        "skip locked: portable", "the same",
+        "skip locked: portable", "a claim passes over what others have locked",
         "store/portable.py", "skip_locked=True, no_key=", "no_key=", (PASSED_OVER,), SERVERS,
     ),
 )  # fmt: skip
@@ -144,12 +143,12 @@ SETS: Final = (
         "id__in=batch, remaining=0", CLOSED,
     ),
     Mutant(
-        "closing, remaining", "only a set without remaining members is",
+        "closing, remaining", "only a set without remaining members is given one",
         "store/portable.py", "id__in=batch, remaining=0, sealed_at__isnull=False",
         "id__in=batch, sealed_at__isnull=False", CLOSED,
     ),
     Mutant(
-        "closing, status", "only a RUNNING set is",
+        "closing, status", "only a RUNNING set is given one",
         "store/portable.py", "self.tasksets.running().filter(\n                    id__in=batch",
         "self.tasksets.filter(\n                    id__in=batch", CLOSED,
     ),
@@ -190,35 +189,35 @@ LOCKING: Final = (
     Mutant(
         "order of locks: portable", "rows are locked in the order of their ids",
         "store/transactions.py", 'queryset = queryset.order_by("id")', "pass",
-        (f"{ONCE}::test_rows_are_locked_in_the_order_of_ids",), ALL,
+        (f"{ONCE}::test_rows_are_locked_in_the_order_of_ids",),
     ),
     Mutant(
-        "order of locks: members on PostgreSQL", "the same, for successes",
+        "order of locks: members", "members are locked in the order of their ids",
         "store/postgresql.py", "AND worker_id = %(worker_id)s\n        ORDER BY id",
         "AND worker_id = %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
     ),
     Mutant(
-        "order of locks: sets on PostgreSQL", "the same, for sets",
+        "order of locks: sets", "sets are locked in the order of their ids",
         "store/postgresql.py", "WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id",
         "WHERE id = ANY (%(ids)s::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
     ),
     Mutant(
         "another try", "a transaction that a deadlock has ended is run again",
         "store/transactions.py", "tries = 1 if self.is_nested else TRIES", "tries = 1",
-        (f"{ONCE}::test_a_deadlock_is_tried_again",), ALL,
+        (f"{ONCE}::test_a_deadlock_is_tried_again",),
     ),
     Mutant(
-        "no other try inside", "but not inside of the caller's",
+        "no other try inside", "what is inside of the caller's transaction is not",
         "store/transactions.py", "tries = 1 if self.is_nested else TRIES", "tries = TRIES",
         (f"{ONCE}::test_not_in_the_callers_transaction",),
     ),
     Mutant(
-        "deadlock: PostgreSQL", "what a deadlock is",
+        "deadlock: PostgreSQL", "what a deadlock looks like",
         "store/postgresql.py", "in (DEADLOCK, SERIALIZATION)", "in (SERIALIZATION,)", DEADLOCK,
         POSTGRESQL,
     ),
     Mutant(
-        "deadlock: MariaDB", "the same",
+        "deadlock: MariaDB", "what a deadlock looks like",
         "store/mysql.py", "in ((DEADLOCK,), (CHANGED_SINCE_READ,))", "in ((CHANGED_SINCE_READ,),)",
         DEADLOCK, MARIADB,
     ),
@@ -228,7 +227,7 @@ LOCKING: Final = (
         POSTGRESQL,
     ),
     Mutant(
-        "lock timeout: MariaDB", "the same",
+        "lock timeout: MariaDB", "our connections wait for a lock only so long",
         "store/mysql.py", "innodb_lock_wait_timeout = 1", "innodb_lock_wait_timeout = 50", PARKED,
         MARIADB,
     ),

@@ -24,7 +24,7 @@ WORKERS: Final = (
         (DECLARED_DEAD,),
     ),
     Mutant(
-        "unconfirmed, claims", "and claims nothing",
+        "unconfirmed, claims", "a worker that nobody confirms claims nothing",
         "worker/claimer.py", "if not self._may_claim():", "if False:",
         (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
     ),
@@ -76,10 +76,10 @@ WORKERS: Final = (
         ("tests/unit/test_definitions.py::test_a_raising_hook_is_logged_and_the_others_are_called",),
     ),
     Mutant(
-        "hooks, thread", "one that raises more than that does not end its thread",
+        "hooks, thread", "a hook that raises SystemExit does not end its thread",
         "worker/executor.py", "except BaseException:  # a hook's SystemExit",
         "except ZeroDivisionError:  # a hook's SystemExit",
-        (f"{USERS}::test_nothing_that_tasks_do_ends_a_worker",),
+        (f"{USERS}::test_a_hook_that_exits_leaves_the_thread_to_the_next_one",),
     ),
     Mutant(
         "time limit", "what is over its time limit ends with its process",
@@ -87,18 +87,18 @@ WORKERS: Final = (
         (f"{USERS}::test_a_time_limit_ends_what_does_not_end_itself",),
     ),
     Mutant(
-        "time limit, supervisor", "so does what keeps its process from looking",
+        "time limit, supervisor", "so does what keeps its process from looking at the time",
         "worker/supervisor.py", "            if overdue:", "            if False:",
         (f"{USERS}::test_a_time_limit_ends_what_keeps_its_process_from_looking",),
     ),
     Mutant(
         "atomic task", "the writes of a task that failed are rolled back",
-        "atomically.py", "            if concluded.status != SubtaskStatus.SUCCESSFUL:\n                raise _RollBack",
-        "            if concluded.status != SubtaskStatus.SUCCESSFUL:\n                return outcome",
+        "atomically.py", "SubtaskStatus.SUCCESSFUL:\n                raise _RollBack",
+        "SubtaskStatus.SUCCESSFUL:\n                return outcome",
         (f"{EXECUTION}::test_a_failed_one_leaves_no_writes_and_is_recorded_later",),
     ),
     Mutant(
-        "atomic task, late", "and those of one whose subtask is somebody else's",
+        "atomic task, late", "and of one whose subtask is somebody else's",
         "atomically.py", "if not recorded.written:", "if False:",
         (f"{EXECUTION}::test_one_whose_subtask_is_somebody_elses_leaves_no_writes",),
     ),

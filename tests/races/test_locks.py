@@ -150,8 +150,9 @@ class TestHeldRows:
         """It holds the set's row, for which whoever holds the subtask may be waiting."""
         store = get_store()
         failed = 3 * (status == "FAILED")
-        counts = {"failed": failed, "remaining": 3 - failed}
-        taskset = flow.make_set(store, 3, member={"status": status}, **counts)
+        taskset = flow.make_set(
+            store, 3, member={"status": status}, failed=failed, remaining=3 - failed
+        )
         rows = SubtaskRecord.objects.order_by("position")
         held = rows.values_list("id", flat=True)[1]
         with transaction.atomic(using="other"):
@@ -249,8 +250,8 @@ class TestHeldRows:
         sets = [TaskSetRecord(id=new_id(), total=1, remaining=1) for _ in range(12)]
         members = [
             SubtaskRecord(
-                id=new_id(), taskset=one, role=Role.MEMBER, position=0, task_name="tests.tasks.noop",
-                status="RUNNING", worker_id=worker, claims=1,
+                id=new_id(), taskset=one, role=Role.MEMBER, position=0, status="RUNNING",
+                task_name="tests.tasks.noop", worker_id=worker, claims=1,
             )
             for one in sets
         ]  # fmt: skip
