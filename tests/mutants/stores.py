@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .mutant import (
-    CLAIMS,
-    LOCKS,
-    MARIADB,
-    POSTGRESQL,
-    SERVERS,
-    SQLITE,
-    STORE,
-    Mutant,
-)
+from .mutant import CLAIMS, LOCKS, MARIADB, POSTGRESQL, SERVERS, SQLITE, STORE, Mutant
 
 FENCE: Final = f"{STORE}::TestFinish::test_only_the_newest_fence_may_write"
 NATIVE: Final = (f"{FENCE}[native-SUCCESSFUL]",)
@@ -200,6 +191,14 @@ LOCKING: Final = (
         "order of locks: sets", "sets are locked in the order of their ids",
         "store/postgresql.py", "WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id",
         "WHERE id = ANY (%(ids)s::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
+    ),
+    Mutant(
+        "order of locks: members first", "members are locked before their sets",
+        "recording.py", "    written = store.finish(worker_id, outcomes)",
+        "    from .completion import locked_state\n"
+        "    for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
+        "    written = store.finish(worker_id, outcomes)",
+        (f"{ORDER}[SUCCESSFUL-members]",), SERVERS,
     ),
     Mutant(
         "another try", "a transaction that a deadlock has ended is run again",

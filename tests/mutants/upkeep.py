@@ -34,6 +34,12 @@ STEERS: Final = (
         "steering.py", "if state.has_callbacks:", "if False:", GENERATION,
     ),
     Mutant(
+        "retry, deletion", "what is being deleted is not retried",
+        "steering.py", "state.discarded_at is not None:\n        return taken",
+        "False:\n        return taken",
+        (f"{STEERING}::test_what_is_being_deleted_is_not_retried",),
+    ),
+    Mutant(
         "retry, at once", "all that is retried is taken back in one transaction",
         "steering.py", "        _take_back_rows(store, part, again, taken)\n    if",
         "        _take_back_rows(store, part, again, taken)\n"

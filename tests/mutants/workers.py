@@ -9,6 +9,7 @@ from .mutant import POSTGRESQL, Mutant
 ENDS: Final = "tests/processes/workers/test_ends.py"
 FAULTS: Final = "tests/processes/workers/test_faults.py"
 USERS: Final = "tests/processes/workers/test_users.py"
+LOAD: Final = "tests/unit/test_load.py"
 EXECUTION: Final = "tests/database/test_execution.py"
 DECLARED_DEAD: Final = f"{ENDS}::test_one_that_was_declared_dead_gives_way"
 
@@ -27,6 +28,27 @@ WORKERS: Final = (
         "unconfirmed, claims", "a worker that nobody confirms claims nothing",
         "worker/claimer.py", "if not self._may_claim():", "if False:",
         (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
+    ),
+    Mutant(
+        "expiry", "what has expired since its claim is not executed",
+        "execution.py", "if claimed.expires_at is not None and claimed.expires_at <=",
+        "if claimed.expires_at is None and claimed.enqueued_at >",
+        (f"{EXECUTION}::test_what_has_expired_by_the_databases_clock_is_not_called",),
+    ),
+    Mutant(
+        "revoked before it begins", "what has been revoked since its claim is not executed",
+        "execution.py", "    if worker.is_revoked(claimed.id):", "    if False:",
+        ("tests/unit/test_execution.py::test_one_that_is_revoked_before_it_begins_is_not_called",),
+    ),
+    Mutant(
+        "claimed again", "what a worker holds by a new claim is not dropped with the old one",
+        "worker/load.py", "if held is not None and held.claims != claimed.claims:", "if False:",
+        (f"{LOAD}::test_one_that_is_claimed_again_is_not_dropped_with_its_former_claim",),
+    ),
+    Mutant(
+        "mourning", "a burst is not over before what the dead held is given back",
+        "worker/process.py", "not board.is_mourning and board.others_rest", "board.others_rest",
+        (f"{ENDS}::test_a_burst_does_not_end_without_what_a_killed_process_held",),
     ),
     Mutant(
         "lifeline", "children end with their supervisor",

@@ -244,7 +244,7 @@ class TestHeldRows:
         self, other_connection: BaseDatabaseWrapper, kind: str, status: str
     ) -> None:
         """Not in that in which they lie in the table, and are found there: while the first one is
-        waited for, all that come after it are free."""
+        waited for, all that come after it are free. Sets come after members."""
         store = get_store()
         worker = flow.new_worker(store)
         sets = [TaskSetRecord(id=new_id(), total=1, remaining=1) for _ in range(12)]
@@ -274,6 +274,9 @@ class TestHeldRows:
             with transaction.atomic():
                 rows = type(first).objects.order_by("id").select_for_update(skip_locked=True)
                 assert len(rows.filter(id__in=[one.id for one in later])) == len(later)
+                if kind == "members":
+                    free = TaskSetRecord.objects.order_by("id").select_for_update(skip_locked=True)
+                    assert len(free) == len(sets)
         assert background.join() == len(done)
 
     def is_held(self, key: uuid.UUID) -> bool:
