@@ -18,6 +18,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,9 @@ LIMIT: Final = 300
 BASELINE_LIMIT: Final = 1200
 # pytest's exit codes.
 PASSED, FAILED = 0, 1
-# One that cannot be imported is no mutant: it ends here, without a report.
+# One that is broken is no mutant: it fails whatever is tested. If it cannot be imported, it ends
+# here, without a report.
+BROKEN: Final = ("ImportError", "ModuleNotFoundError", "NameError", "SyntaxError")
 IMPORT: Final = """
 import django
 django.setup()
@@ -53,19 +56,30 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A test that failed."""
+
+    test: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Run:
     """What pytest said of a selection of tests."""
 
     code: int | None
     """None if it did not end in time."""
-    failures: tuple[str, ...]
+    failures: tuple[Failure, ...]
     seconds: float
     output: str
 
     @property
-    def killed_by(self) -> str | None:
+    def killer(self) -> Failure | None:
         """The test that failed first, if that is all that went wrong."""
-        return self.failures[0] if self.code == FAILED and self.failures else None
+        if self.code != FAILED or not self.failures:
+            return None
+        first = self.failures[0]
+        return None if first.message.startswith(BROKEN) else first
 
 
 class Tree:
@@ -81,16 +95,23 @@ class Tree:
             else:
                 shutil.copy(source, root / name)
 
-    def mutate(self, mutant: Mutant) -> None:
-        self._write(mutant, mutant.applied((ROOT / mutant.path).read_text()))
+    def read(self, mutant: Mutant) -> str:
+        return (self.root / mutant.path).read_text()
 
-    def restore(self, mutant: Mutant) -> None:
-        self._write(mutant, (ROOT / mutant.path).read_text())
+    @contextmanager
+    def mutated(self, mutant: Mutant) -> Iterator[None]:
+        """With the guard removed."""
+        text = self.read(mutant)
+        self._write(mutant, mutant.applied(text))
+        try:
+            yield
+        finally:
+            self._write(mutant, text)
 
     def _write(self, mutant: Mutant, text: str) -> None:
         path = self.root / mutant.path
         path.write_text(text)
-        # It is told to be stale by its second and its size, which may both be the same.
+        # What is compiled knows its source by second and size, which may both be the same.
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
     def environment(self, database: str) -> dict[str, str]:
@@ -109,15 +130,8 @@ class Tree:
         program, limit = "", BASELINE_LIMIT
         if mutant is not None:
             program, limit = IMPORT.format(name=mutant.import_name), LIMIT
-        command = [
-            sys.executable,
-            "-c",
-            program + PYTEST,
-            *selection,
-            "-q",
-            f"--junit-xml={report}",
-        ]
-        command += [f"--timeout={TEST_LIMIT}", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-c", program + PYTEST, *selection]
+        command += ["-q", f"--junit-xml={report}", f"--timeout={TEST_LIMIT}"]
         command += ["--exitfirst"] if mutant is not None else []
         began = time.monotonic()
         code, output = _call(command, self.root, self.environment(database), limit)
@@ -143,14 +157,15 @@ def _call(
         return code, output.read()
 
 
-def _failures(report: Path) -> Iterator[str]:
+def _failures(report: Path) -> Iterator[Failure]:
     """The tests that failed, not those that could not even be set up."""
     if not report.exists():
         return
     for case in ET.parse(report).getroot().iter("testcase"):
-        if case.find("failure") is not None:
+        failure = case.find("failure")
+        if failure is not None:
             place = case.attrib["classname"].removeprefix("tests.")
-            yield f"{place}::{case.attrib['name']}"
+            yield Failure(f"{place}::{case.attrib['name']}", failure.attrib["message"])
 
 
 # All of them
@@ -169,11 +184,11 @@ def main(arguments: Sequence[str]) -> int:
         for mutant in MUTANTS
         if not options.names or any(name in mutant.name for name in options.names)
     ]
-    # All at once, and before anything runs: what does not fit any more is to be looked at.
-    for mutant in chosen:
-        mutant.applied((ROOT / mutant.path).read_text())
     with tempfile.TemporaryDirectory(prefix="tasksets-mutants-") as directory:
         tree = Tree(Path(directory).resolve())
+        # Before anything runs: what does not fit any more is to be looked at.
+        for mutant in chosen:
+            mutant.applied(tree.read(mutant))
         return _all(tree, chosen, databases)
 
 
@@ -203,18 +218,16 @@ def _passes(tree: Tree, mutants: Sequence[Mutant], database: str) -> bool:
 
 
 def _is_killed(tree: Tree, mutant: Mutant, database: str) -> bool:
-    tree.mutate(mutant)
-    try:
+    with tree.mutated(mutant):
         run = tree.test(database, mutant.tests, mutant)
-    finally:
-        tree.restore(mutant)
-    verdict = f"killed by {run.killed_by}" if run.killed_by else "SURVIVED"
-    title = services.DATABASES[database].title
-    print(f"{title:10} {mutant.name:38} {run.seconds:5.1f} s  {verdict}")
-    print(f"{'':10} removed: {mutant.removes}", flush=True)
-    if run.killed_by is None:
-        print(f"exit code {run.code}\n{run.output[-3000:]}", flush=True)
-    return run.killed_by is not None
+    title, killer = services.DATABASES[database].title, run.killer
+    print(f"{title:10} {mutant.name:30} {run.seconds:5.1f} s  removed: {mutant.removes}")
+    if killer is not None:
+        print(f"{'':11}killed by {killer.test}", f"{killer.message:.100}".splitlines()[0], sep=": ")
+    else:
+        print(f"{'':11}SURVIVED, exit code {run.code}\n{run.output[-3000:]}")
+    sys.stdout.flush()
+    return killer is not None
 
 
 if __name__ == "__main__":
