@@ -2,6 +2,7 @@
 
 `python3 tests`: the checks (style, types, layers, docs), then all tests on every database that
 answers, then a table of what ran. `python3 tests ARGUMENTS`: the tests that pytest selects by them.
+`python3 tests --mutants`: whether some test fails for each guard of the protocol that is removed.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         "python3 tests",
         description=__doc__,
-        epilog="All other arguments are pytest's.",
+        epilog="All other arguments are pytest's; with --mutants, parts of the names of mutants.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -113,6 +114,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--chaos", action="store_true", help="the experiments of tests/chaos only, at full size"
     )
     parser.add_argument(
+        "--mutants", action="store_true", help="whether a test fails for each guard removed"
+    )
+    parser.add_argument(
         "--minutes", type=float, help="with --chaos: begin none after so many, on each database"
     )
     options, selection = parser.parse_known_args(arguments)
@@ -123,13 +127,16 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def _run(options: argparse.Namespace, selection: list[str]) -> Iterator[Row]:
     """All parts, one after the other, each with what came of it."""
     pairs = _pairs()
+    if options.chaos:
+        yield from _chaos_in_full(pairs[0], options, selection)
+        return
+    if options.mutants:
+        yield from _mutants(pairs[0], options.database, selection)
+        return
     whole = not selection
     if whole:
         yield from _checks(pairs[0])
     if options.checks:
-        return
-    if options.chaos:
-        yield from _chaos_in_full(pairs[0], options, selection)
         return
     yield from _absent_services(options.database)
     chosen = pairs if options.pairs else pairs[:1]
@@ -221,11 +228,8 @@ def _not_run(reason: str) -> Row:
 def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: str) -> Iterator[Row]:
     environment = pair.environment()
     once = [directory for directory in ONCE if Path(directory).exists()]
-    databases = [name for name in databases if not services.DATABASES[name].absent()]
-    for name in list(databases):
-        if reason := _driver_missing(environment, services.DATABASES[name]):
-            databases.remove(name)
-            yield _not_run(reason)
+    databases, missing = _usable(environment, databases)
+    yield from missing
     if not selection:
         # A Django may see a change where another one sees none.
         command = ["-m", "django", "makemigrations", "--check", "--dry-run"]
@@ -242,6 +246,31 @@ def _tests(pair: Pair, databases: Sequence[str], selection: list[str], share: st
             yield from _pytest(environment, name, "two at a time", [*rest, *BESIDE])
             variables = {scale.SHARE: share}
             yield from _chaos(environment, name, "chaos, a selection", [CHAOS], variables)
+
+
+def _mutants(pair: Pair, databases: Sequence[str], names: list[str]) -> Iterator[Row]:
+    environment = pair.environment()
+    databases, missing = _usable(environment, databases)
+    yield from missing
+    if databases:
+        chosen = [f"--database={name}" for name in databases]
+        code, seconds = _call(environment, ["-m", "tests.mutants", *names, *chosen])
+        yield Row(_title(environment), "mutants", int(code == 0), int(code != 0), 0, seconds)
+
+
+def _usable(environment: Environment, databases: Sequence[str]) -> tuple[list[str], list[Row]]:
+    """Those databases that answer and have a driver, and rows about drivers that are missing."""
+    usable: list[str] = []
+    missing: list[Row] = []
+    for name in databases:
+        kind = services.DATABASES[name]
+        if kind.absent():
+            continue
+        if reason := _driver_missing(environment, kind):
+            missing.append(_not_run(reason))
+        else:
+            usable.append(name)
+    return usable, missing
 
 
 def _driver_missing(environment: Environment, kind: services.Database) -> str | None:

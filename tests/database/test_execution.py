@@ -259,6 +259,7 @@ class Parts:
     def __init__(self, worker: Worker) -> None:
         options = WorkerOptions(alias="default", processes=1, threads=2, async_concurrency=3)
         self.worker = worker
+        self.is_known = True
         self.load = Load(options, LocalBell(), at_once=500)
         board = Board(places=1, slots=options.slots)
         self.executors = Executors(worker, self.load, board, 0, options)
@@ -269,7 +270,7 @@ class Parts:
             self.load,
             self.executors,
             options,
-            may_claim=lambda: True,
+            may_claim=lambda: self.is_known,
             may_end=lambda: True,
             on_work=lambda: None,
             on_rest=lambda: None,
@@ -318,6 +319,15 @@ def test_a_claim_without_an_answer_is_taken_over(
     assert parts.executors.waiting() == 2
     parts.claimer.reconnected()
     assert parts.executors.waiting() == 2
+
+
+def test_who_is_not_known_to_live_claims_nothing(parts: Parts) -> None:
+    ids = flow.enqueue(parts.worker.store, 2)
+    parts.is_known = False
+    assert parts.claim_all() == []
+    assert flow.statuses_of(ids) == ["READY"] * 2
+    parts.is_known = True
+    assert len(parts.claim_all()) == 2
 
 
 def test_async_subtasks_are_claimed_past_others(parts: Parts) -> None:

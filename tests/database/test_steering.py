@@ -23,9 +23,11 @@ from django_tasksets import (
 )
 from django_tasksets.completion import locked_state
 from django_tasksets.control import delete_set, revoke_rest
+from django_tasksets.ids import new_id
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import ErrorGroupRecord, SubtaskRecord, TaskSetRecord
 from django_tasksets.pruning import Retention, prune
+from django_tasksets.recording import record
 from django_tasksets.slicing import slices
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.steering import (
@@ -38,6 +40,7 @@ from django_tasksets.steering import (
 from django_tasksets.store import get_store
 from django_tasksets.testing import run_subtasks
 from django_tasksets.verifying import discrepancies
+from tests import flow
 from tests import tasks_steering as tasks
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +90,29 @@ def test_pausing_twice_or_resuming_what_runs_says_so() -> None:
     assert pause_set(key_of(result)) is False
 
 
+@pytest.mark.parametrize(
+    ("begun", "then", "left"),
+    [(pause_set, resume_set, "READY"), (resume_set, pause_set, "WAITING")],
+)
+def test_a_pause_and_a_resumption_stop_where_the_other_has_come(
+    meanwhile: Meanwhile,
+    begun: Callable[[uuid.UUID], bool],
+    then: Callable[[uuid.UUID], bool],
+    left: str,
+) -> None:
+    """The later one wins, though the earlier one still has members to go through."""
+    result = flaky_set(*["good"] * 3)
+    if begun is resume_set:
+        pause_set(key_of(result))
+    calls = [then]
+    meanwhile.call(lambda: calls and calls.pop()(key_of(result)))
+
+    assert begun(key_of(result))
+
+    assert not calls
+    assert members(result) == [left] * 3
+
+
 def test_a_scheduled_member_is_scheduled_again_after_a_pause() -> None:
     result = TaskSet([tasks.flaky.subtask((0, "good"), {}, {"countdown": 3600})]).apply_async()
     pause_set(key_of(result))
@@ -130,6 +156,8 @@ def test_retrying_a_finished_set_begins_a_generation_with_callbacks_of_its_own()
     assert result.successful()
     assert tasks.noted == ["failure", "finish", "success", "finish"]
     assert tasks.executed == [0, 1, 2, 1, 2]
+    generations = SubtaskRecord.objects.members().order_by("position")
+    assert list(generations.values_list("generation", flat=True)) == [1, 2, 2]
     callbacks = SubtaskRecord.objects.callbacks().filter(taskset_id=key_of(result))
     assert sorted(callbacks.values_list("generation", "role", "status")) == [
         (1, Role.ON_FAILURE, SubtaskStatus.SUCCESSFUL),
@@ -161,6 +189,29 @@ def test_a_revoked_set_can_be_retried() -> None:
     assert retry_failed_set(key_of(result)) == 2
     run_subtasks()
     assert result.successful()
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_revoking_what_is_finished_changes_nothing(is_revoked: bool) -> None:
+    """Nor does it again: on_finish still waits for the callback before it."""
+    result = flaky_set("good")
+    store, worker = get_store(), new_id()
+    if is_revoked:
+        assert result.revoke() == 1
+    else:
+        record(store, worker, list(map(flow.outcome, store.claim(worker, (), 9))))
+    before = result.record
+    assert before is not None
+    callbacks = {name: callback.status for name, callback in result.callbacks.items()}
+    due = "on_failure" if is_revoked else "on_success"
+    assert (callbacks[due], callbacks["on_finish"]) == ("READY", "WAITING")
+
+    assert result.revoke() == 0
+
+    assert result.record is not None
+    assert result.record.revoke_requested_at == before.revoke_requested_at
+    assert result.record.finished_at == before.finished_at
+    assert {name: callback.status for name, callback in result.callbacks.items()} == callbacks
 
 
 def test_one_group_of_errors_can_be_retried() -> None:

@@ -257,12 +257,13 @@ class TestClaim:
             claimed += [row.id for row in rows]
         assert len(claimed) == len(set(claimed)) == 50
 
-    def test_each_claim_has_a_fence_of_its_own(self, store: PortableStore) -> None:
-        claimed = claim_one(store)
-        for claims in (2, 3, 4):
-            assert write(store, Outcome(claimed, SubtaskStatus.READY)) == [claimed.id]
-            (claimed,) = store.claim_ids(WORKER, [claimed.id])
-            assert claimed.claims == claims
+    @pytest.mark.parametrize("by_id", [True, False])
+    def test_each_claim_has_a_fence_of_its_own(self, store: PortableStore, by_id: bool) -> None:
+        (key,) = flow.enqueue(store)
+        for claims in (1, 2, 3):
+            (claimed,) = store.claim_ids(WORKER, [key]) if by_id else store.claim(WORKER, [], 1)
+            assert claimed.claims == flow.fetch(key).claims == claims
+            assert write(store, Outcome(claimed, SubtaskStatus.READY)) == [key]
 
     def test_an_idle_claim_takes_few_statements(self, store: PortableStore) -> None:
         flow.enqueue(store, 3, queue_name="other")
@@ -370,17 +371,20 @@ class TestFinish:
             (again,) = store.claim_ids(worker, [claimed.id])
             issued.append((worker, again))
         before = flow.fetch(claimed.id)
+        holder, newest = issued[-1]
+        # Each half of the newest by itself, too.
+        late = [(WORKER, newest), (new_id(), newest)]
         for worker, stale in issued[:-1]:
-            for other in {worker, WORKER, new_id()}:
-                late = flow.outcome(stale, status)
-                assert store.run(lambda w=other, o=late: store.finish(w, [o])) == []  # type: ignore[misc]
+            late += [(other, stale) for other in {worker, WORKER, holder, new_id()}]
+        for other, claimed in late:
+            outcome = flow.outcome(claimed, status)
+            assert store.run(lambda w=other, o=outcome: store.finish(w, [o])) == []  # type: ignore[misc]
         assert flow.fetch(claimed.id).__dict__.items() >= {
             (name, value) for name, value in before.__dict__.items() if name != "_state"
         }
-        worker, newest = issued[-1]
         last = flow.outcome(newest, status)
-        assert store.run(lambda: store.finish(worker, [last])) == [last]
-        assert store.run(lambda: store.finish(worker, [last])) == []
+        assert store.run(lambda: store.finish(holder, [last])) == [last]
+        assert store.run(lambda: store.finish(holder, [last])) == []
 
     @pytest.mark.parametrize("mixed", [False, True])
     def test_of_a_batch_what_matches_is_written(self, store: PortableStore, mixed: bool) -> None:

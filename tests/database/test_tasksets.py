@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,10 @@ from django_tasksets import (
     subtask,
     task,
 )
+from django_tasksets.context import Request, current_request
+from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
+from django_tasksets.store import get_store
 from django_tasksets.testing import run_subtasks
 from tests.tasks import add, describe, echo, fail, noop, total
 
@@ -401,6 +405,28 @@ def test_a_member_adds_to_its_own_set() -> None:
     run_subtasks()
     assert sorted(result.join()) == [1, 1, 1, 1, 2, 2, 4]
     assert result.callbacks["on_success"].get() == 12
+
+
+@pytest.mark.parametrize("end", ["finish", "revoke"])
+def test_a_member_that_goes_on_after_the_end_adds_nothing(end: str) -> None:
+    """Somebody else has ended it, or its set is being revoked."""
+    result = TaskSet([noop.subtask(), noop.subtask()]).apply_async()
+    key = uuid.UUID(result.taskset_id)
+    if end == "finish":
+        run_subtasks()
+    else:
+        get_store().claim(new_id(), (), 1)
+        result.revoke()
+        assert not result.ready()
+    total = result.total
+    token = current_request.set(Request(subtask_id=new_id(), taskset_id=key))
+    try:
+        with pytest.raises(TaskSetSealed):
+            result.add(noop.subtask())
+    finally:
+        current_request.reset(token)
+    assert TaskSetRecord.objects.get().total == total
+    assert SubtaskRecord.objects.count() == total
 
 
 # Here and now

@@ -83,7 +83,21 @@ def test_a_time_limit_ends_what_does_not_end_itself(start: Start) -> None:
     wait_until(lambda: all(one.ready() for one in (sync, polite, deaf)), "the end of all")
     assert row(sync).reason == "time limit exceeded"
     assert {sync.status, polite.status, deaf.status} == {"FAILED"}
+    # Their process saw to it: the supervisor does where it does not, and later.
+    assert "worker process killed" not in worker.log
     assert_nothing_is_left(worker)
+
+
+def test_a_hook_that_exits_leaves_the_thread_to_the_next_one(start: Start) -> None:
+    first = tasks.Watched().delay("broken")
+    worker = start("--processes", "1", "--threads", "1")
+    wait_until(first.ready, "the first one")
+    # The only thread is to call the hook before it can take this.
+    second = tasks.write.delay("second")
+    wait_until(second.ready, "the second one")
+    assert worker.log.count("process started") == 1
+    assert "executor failed, and goes on" in worker.log
+    worker.fails = True
 
 
 @pytest.mark.parametrize("how", ["hogged", "stopped"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -11,12 +12,15 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_tasksets import AlreadyApplied, TaskSet
 from django_tasksets.control import revoke_subtasks
-from django_tasksets.enqueueing import enqueue
+from django_tasksets.enqueueing import enqueue, save_set
+from django_tasksets.ids import new_id
 from django_tasksets.maintenance import sweep
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import Role
+from django_tasksets.steering import pause_set, retry_failed_set
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed
 from tests import flow
@@ -132,6 +136,30 @@ class TestHeldRows:
             wait_for(lambda: flow.statuses_of(ids) == ["REVOKED", "READY", "REVOKED"])
         assert revoking.join() == 3
 
+    @pytest.mark.parametrize(
+        ("steer", "status", "then"),
+        [(pause_set, "READY", "WAITING"), (retry_failed_set, "FAILED", "READY")],
+    )
+    def test_steering_passes_over_what_is_held(
+        self,
+        other_connection: BaseDatabaseWrapper,
+        steer: Callable[[uuid.UUID], Any],
+        status: str,
+        then: str,
+    ) -> None:
+        """It holds the set's row, for which whoever holds the subtask may be waiting."""
+        store = get_store()
+        failed = 3 * (status == "FAILED")
+        taskset = flow.make_set(
+            store, 3, member={"status": status}, failed=failed, remaining=3 - failed
+        )
+        rows = SubtaskRecord.objects.order_by("position")
+        held = rows.values_list("id", flat=True)[1]
+        with transaction.atomic(using="other"):
+            hold(SubtaskRecord.objects, held)
+            dedicated(lambda: steer(taskset.id))
+            assert list(rows.values_list("status", flat=True)) == [then, status, then]
+
     @pytest.mark.parametrize("connected", [dedicated, lambda call: Background(call).join()])
     def test_a_sweep_leaves_out_what_is_held(
         self, other_connection: BaseDatabaseWrapper, connected: Callable[[Any], Any]
@@ -196,10 +224,82 @@ class TestHeldRows:
         assert {flow.counts_of(one) for one in made} == {(1, 0, 1, 0, 0)}
         assert [flow.callbacks_of(one) for one in made] == [{"ON_SUCCESS": "READY"}] * 2
 
+    def test_of_two_that_apply_a_saved_set_one_does(
+        self, other_connection: BaseDatabaseWrapper
+    ) -> None:
+        """Nothing but its row tells the second one so: there is no id that is taken."""
+        key = new_id()
+        save_set(key, [])
+        with transaction.atomic():
+            TaskSet([]).apply_async(taskset_id=str(key))
+            second = Background(lambda: TaskSet([]).apply_async(taskset_id=str(key)))
+            # Inside of one transaction PostgreSQL shows the same activity for ever.
+            wait_for(lambda: Background(is_waited_for).join())
+        with pytest.raises(AlreadyApplied):
+            second.join()
+
+    @pytest.mark.parametrize("kind", ["members", "sets"])
+    @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED"])
+    def test_rows_are_locked_in_the_order_of_their_ids(
+        self, other_connection: BaseDatabaseWrapper, kind: str, status: str
+    ) -> None:
+        """Not in that in which they lie in the table, and are found there: while the first one is
+        waited for, all that come after it are free. Sets come after members."""
+        store = get_store()
+        worker = flow.new_worker(store)
+        sets = [TaskSetRecord(id=new_id(), total=1, remaining=1) for _ in range(12)]
+        members = [
+            SubtaskRecord(
+                id=new_id(), taskset=one, role=Role.MEMBER, position=0, status="RUNNING",
+                task_name="tests.tasks.noop", worker_id=worker, claims=1,
+            )
+            for one in sets
+        ]  # fmt: skip
+        TaskSetRecord.objects.bulk_create(reversed(sets))
+        SubtaskRecord.objects.bulk_create(reversed(members))
+        held = SubtaskRecord.objects.order_by("?").values_list(*Claimed._fields)
+        done = [flow.outcome(Claimed._make(row), status) for row in held]
+
+        def recording() -> int:
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET enable_indexscan = off; SET enable_indexonlyscan = off")
+            return len(record(store, worker, done).written)
+
+        first, *later = members if kind == "members" else sets
+        with transaction.atomic(using="other"):
+            hold(type(first).objects, first.id)
+            background = Background(recording)
+            wait_for(is_waited_for)
+            with transaction.atomic():
+                rows = type(first).objects.order_by("id").select_for_update(skip_locked=True)
+                assert len(rows.filter(id__in=[one.id for one in later])) == len(later)
+                if kind == "members":
+                    free = TaskSetRecord.objects.order_by("id").select_for_update(skip_locked=True)
+                    assert len(free) == len(sets)
+        assert background.join() == len(done)
+
     def is_held(self, key: uuid.UUID) -> bool:
         with transaction.atomic():
             sets = TaskSetRecord.objects.order_by().select_for_update(skip_locked=True)
             return not len(sets.filter(id=key))
+
+
+def is_waited_for() -> bool:
+    """Whether somebody waits for a lock in this database."""
+    statement = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    if connection.vendor == "mysql":
+        # What it shows is renewed only if nobody has looked for a tenth of a second.
+        time.sleep(0.2)
+        statement = """
+            SELECT count(*) FROM information_schema.innodb_trx trx
+            JOIN information_schema.processlist thread ON thread.id = trx.trx_mysql_thread_id
+            WHERE trx_state = 'LOCK WAIT' AND thread.db = database()"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return bool(cursor.fetchone()[0])
 
 
 @on_sqlite
@@ -228,6 +328,24 @@ class TestOneWriter:
         )
         assert flow.counts_of(taskset) == (30, 0, 30, 0, 0)
         assert SubtaskRecord.objects.filter(taskset=None).count() == 40
+
+    def test_it_has_it_before_anything_else_happens(self) -> None:
+        def is_locked() -> bool:
+            other = sqlite3.connect(connection.settings_dict["NAME"], timeout=0)
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            finally:
+                other.close()
+            return False
+
+        def begin() -> bool:
+            deferred()
+            return get_store().run(is_locked)
+
+        assert Background(begin).join()
+        assert not is_locked()
 
     def test_whoever_waits_too_long_is_told(self, other_connection: BaseDatabaseWrapper) -> None:
         def impatient() -> None:

@@ -1,0 +1,1 @@
+"""Each guard of the protocol, removed: the tests are to notice."""
