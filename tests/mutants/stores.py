@@ -80,20 +80,20 @@ FENCES: Final = (
 CLAIMING: Final = (
     Mutant(
         "a new fence: SQLite", "claims + 1 at each claim",
-        "store/sqlite.py", "claims = claims + 1, claimed_at", "claimed_at", (OWN_FENCES,),
+        "store/sqlite.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,),
     ),
     Mutant(
         "a new fence: PostgreSQL", "claims + 1 at each claim",
-        "store/postgresql.py", "claims = s.claims + 1, claimed_at", "claimed_at", (OWN_FENCES,),
+        "store/postgresql.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,),
         POSTGRESQL,
     ),
     Mutant(
         "a new fence: MariaDB", "claims + 1 at each claim",
-        "store/mysql.py", "claims = claims + 1,", "claims = claims,", (OWN_FENCES,), MARIADB,
+        "store/mysql.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,), MARIADB,
     ),
     Mutant(
         "a new fence: portable", "claims + 1 at each claim",
-        "store/portable.py", 'claims=F("claims") + 1', 'claims=F("claims")', (OWN_FENCES,),
+        "store/portable.py", 'Value(LAST_CLAIM - 1)) + 1', 'Value(LAST_CLAIM - 1))', (OWN_FENCES,),
     ),
     Mutant(
         "ready at a claim by id", "only what is READY is claimed",
