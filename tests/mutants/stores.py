@@ -80,16 +80,16 @@ FENCES: Final = (
 CLAIMING: Final = (
     Mutant(
         "a new fence: SQLite", "claims + 1 at each claim",
-        "store/sqlite.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,),
+        "store/sqlite.py", "- 1) + 1, claimed_at", "- 1), claimed_at", (OWN_FENCES,),
     ),
     Mutant(
         "a new fence: PostgreSQL", "claims + 1 at each claim",
-        "store/postgresql.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,),
+        "store/postgresql.py", "- 1) + 1, claimed_at", "- 1), claimed_at", (OWN_FENCES,),
         POSTGRESQL,
     ),
     Mutant(
         "a new fence: MariaDB", "claims + 1 at each claim",
-        "store/mysql.py", "{LAST_CLAIM} - 1) + 1, claimed_at", "{LAST_CLAIM} - 1), claimed_at", (OWN_FENCES,), MARIADB,
+        "store/mysql.py", "- 1) + 1, claimed_at", "- 1), claimed_at", (OWN_FENCES,), MARIADB,
     ),
     Mutant(
         "a new fence: portable", "claims + 1 at each claim",
