@@ -122,7 +122,8 @@ REPAIRS: Final = (
     ),
     Mutant(
         "sweep: ends", "a set that is over and not finished is finished",
-        "sweeping.py", "    _finish_stalled,\n", "", (f"{SWEEPING}::test_what_is_over_is_finished",),
+        "sweeping.py", "    _finish_stalled,\n", "",
+        (f"{SWEEPING}::test_what_is_over_is_finished",),
     ),
     Mutant(
         "sweep: callbacks", "callbacks that were not released are",
