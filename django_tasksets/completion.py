@@ -64,13 +64,6 @@ def locked_state(store: Store, taskset_id: uuid.UUID) -> SetState | None:
     return states[0] if states else None
 
 
-def locked_row(store: Store, taskset_id: uuid.UUID) -> SetState | None:
-    """The same by reading alone: for counts that the database would not let be written back."""
-    sets = TaskSetRecord.objects.using(store.alias).filter(id=taskset_id)
-    row = store.locked(sets, skip=False).values_list(*SetState._fields).first()
-    return None if row is None else SetState._make(row)
-
-
 def outcome(state: SetState) -> TaskSetStatus:
     """The final status of a set in that state.
 

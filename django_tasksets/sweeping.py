@@ -6,39 +6,23 @@ import datetime
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Least
 
 from .announcing import announce_finished, tell_on_commit
-from .completion import locked_row, locked_state, nothing, release_again, settle
+from .completion import locked_state, nothing, release_again, settle
 from .conf import current
 from .control import revoke_pending, revoke_rest, revoke_set
 from .execution import EXPIRED
-from .mending import (
-    RECENT,
-    counted_members,
-    fail_nameless,
-    free_unheld,
-    miscounted,
-    misnumbered,
-    name_set,
-    nameless_sets,
-    place,
-    renumber,
-    reopen,
-    sets_finished_too_soon,
-    sets_with_misplaced_members,
-    sets_with_nameless_subtasks,
-    write_counts,
-)
 from .models import SubtaskRecord, TaskSetRecord
 from .pausing import hold_back, let_go
 from .querysets import SubtaskQuerySet, TaskSetQuerySet
-from .statuses import Role, SubtaskStatus, TaskSetStatus
+from .statuses import FINISHED, Role, SubtaskStatus, TaskSetStatus
 from .store.contract import Store
 from .store.moments import Now, from_now
 from .wakeups import wake_on_commit
@@ -48,6 +32,8 @@ logger = logging.getLogger("django_tasksets")
 CHUNK: Final = 500
 # How long taskset_finished may be under way before it is sent again, in seconds.
 ANNOUNCE_WITHIN: Final = 30
+# Sets that finished longer ago than this, in seconds, are not looked at any more.
+RELEASE_WITHIN: Final = 3_600
 # The members of a set of so many are looked at in every sweep, of ten times as many in every tenth.
 LOOKED_AT: Final = 100_000
 
@@ -60,18 +46,16 @@ def sweep(store: Store) -> int:
     way, an open set that nobody seals, an expiry that nobody claims) is done without. A set whose
     row somebody holds is left to the next sweep.
     """
-    return sum(_taken(partial(step, store)) for step in (*LEFT_BY_CRASHES, *REPAIRS))
-
-
-def _taken(step: Callable[[], int | None]) -> int:
-    """Take a step. What one of them cannot do is no reason to leave out the others."""
-    try:
-        return step() or 0
-    except (OperationalError, InterfaceError):
-        raise  # The database is away: so it is for the others.
-    except Exception:
-        logger.exception("sweep goes on after a step that failed")
-        return 0
+    _announce_again(store)
+    _each(store, _marked(store), partial(revoke_rest, store))
+    _each(store, _half_paused(store), lambda key: list(hold_back(store, key)))
+    _each(store, _half_resumed(store), lambda key: list(let_go(store, key)))
+    revoke_expired(store)
+    _each(store, _ids(_abandoned(store)), partial(_revoke_abandoned, store))
+    repairs = _each(store, _miscounted(store), partial(_recount, store))
+    repairs += _each(store, _stalled(store), partial(_finish, store))
+    repairs += _each(store, _unreleased(store), partial(_release, store))
+    return repairs
 
 
 def _each(store: Store, keys: Iterable[uuid.UUID], step: Callable[[uuid.UUID], object]) -> int:
@@ -88,7 +72,7 @@ def _each(store: Store, keys: Iterable[uuid.UUID], step: Callable[[uuid.UUID], o
                 raise
         except Exception:
             # Its rows hold what nobody can make sense of; the other sets are in order.
-            logger.exception("taskset not repaired id=%s", key)
+            logger.exception("taskset not swept id=%s", key)
             continue
         logger.info("sweep leaves out what somebody has locked taskset=%s", key)
     return done
@@ -107,9 +91,8 @@ def _unlocked(store: Store, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
 
 def _announce_again(store: Store) -> None:
     before = store.now() - datetime.timedelta(seconds=ANNOUNCE_WITHIN)
-    sets = TaskSetRecord.objects.using(store.alias)
-    missed = sets.finished().filter(announced_at=None, finished_at__lt=before)
-    missed = missed.order_by("finished_at")
+    sets = TaskSetRecord.objects.using(store.alias).finished()
+    missed = sets.filter(announced_at=None, finished_at__lt=before).order_by("finished_at")
     rows = list(missed.values_list("id", "status", "generation")[:CHUNK])
     # Those that are locked could not be acknowledged.
     unlocked = _unlocked(store, [key for key, *_ in rows])
@@ -119,26 +102,23 @@ def _announce_again(store: Store) -> None:
     )
 
 
-def _revoke_on(store: Store) -> None:
+def _marked(store: Store) -> list[uuid.UUID]:
     """Sets that are being revoked, and have something left that no worker holds, or nothing."""
     sets = _running(store).filter(revoke_requested_at__isnull=False)
     is_over = Q(remaining=0, sealed_at__isnull=False)
-    marked = _ids(sets.filter(is_over | Exists(_members(store).pending())))
-    _each(store, marked, partial(revoke_rest, store))
+    return _ids(sets.filter(is_over | Exists(_members(store).pending())))
 
 
-def _pause_on(store: Store) -> None:
+def _half_paused(store: Store) -> list[uuid.UUID]:
     """Paused sets with members that could still be claimed."""
     claimable = _members(store).filter(status__in=(SubtaskStatus.READY, SubtaskStatus.SCHEDULED))
-    half_paused = _running(store).filter(paused_at__isnull=False).filter(Exists(claimable))
-    _each(store, _ids(half_paused), lambda key: list(hold_back(store, key)))
+    return _ids(_running(store).filter(paused_at__isnull=False).filter(Exists(claimable)))
 
 
-def _resume_on(store: Store) -> None:
+def _half_resumed(store: Store) -> list[uuid.UUID]:
     """Sets that are not paused, with members that wait all the same."""
     waiting = _members(store).filter(status=SubtaskStatus.WAITING)
-    half_resumed = _some_running(store).filter(paused_at=None).filter(Exists(waiting))
-    _each(store, _ids(half_resumed), lambda key: list(let_go(store, key)))
+    return _ids(_some_running(store).filter(paused_at=None).filter(Exists(waiting)))
 
 
 def revoke_expired(store: Store) -> None:
@@ -162,10 +142,6 @@ def _revoke_some(store: Store, expired: SubtaskQuerySet) -> int:
         if not store.is_lock_timeout(error):
             raise
         return 0
-
-
-def _revoke_all_abandoned(store: Store) -> None:
-    _each(store, _ids(_abandoned(store)), partial(_revoke_abandoned, store))
 
 
 def _revoke_abandoned(store: Store, taskset_id: uuid.UUID) -> bool:
@@ -195,37 +171,19 @@ def _abandoned(store: Store) -> TaskSetQuerySet:
 # What nothing but a bug or a hand can leave
 
 
-def _name_sets(store: Store) -> int:
-    return _each(store, _ids(nameless_sets(store)), partial(name_set, store))
-
-
-def _fail_nameless(store: Store) -> int:
-    found = sets_with_nameless_subtasks(store, _some_running(store))
-    keys = [key for sets in found for key in _ids(sets)]
-    return _each(store, keys, partial(fail_nameless, store))
-
-
-def _place(store: Store) -> int:
-    return _each(store, _ids(sets_with_misplaced_members(store)), partial(place, store))
-
-
-def _reopen(store: Store) -> int:
-    return _each(store, _ids(sets_finished_too_soon(store)), partial(reopen, store))
-
-
-def _renumber(store: Store) -> int:
-    return _each(store, _ids(misnumbered(store)), partial(renumber, store))
-
-
-def _recount_all(store: Store) -> int:
-    return _each(store, _ids(miscounted(_some_running(store))), partial(_recount, store))
+def _miscounted(store: Store) -> list[uuid.UUID]:
+    """Sets whose `remaining` is not the number of their unfinished members: by one statement,
+    which sees one moment, so that what is being recorded meanwhile does not matter."""
+    unfinished = _members(store).unfinished().values("taskset").annotate(n=Count("pk")).values("n")
+    sets = _some_running(store).annotate(unfinished=Coalesce(Subquery(unfinished), 0))
+    return _ids(sets.exclude(remaining=F("unfinished")))
 
 
 def _recount(store: Store, taskset_id: uuid.UUID) -> bool:
     """Set the counts right, under the set's lock; whether they were wrong."""
 
     def work() -> bool:
-        state = locked_row(store, taskset_id)
+        state = locked_state(store, taskset_id)
         if state is None or state.status != TaskSetStatus.RUNNING:
             return False
         # In a statement of its own, that sees what was committed before the lock was given.
@@ -242,11 +200,31 @@ def _recount(store: Store, taskset_id: uuid.UUID) -> bool:
     return store.run(work)
 
 
-def _finish_stalled(store: Store) -> int:
+def write_counts(taskset: TaskSetQuerySet, counted: Mapping[str, int]) -> None:
+    """Write counted numbers down, and forgive no more failures than there are."""
+    taskset.update(**counted, forgiven=Least("forgiven", Value(counted["failed"])))
+
+
+def counted_members(store: Store, taskset_id: uuid.UUID) -> dict[str, int]:
+    """The counts of a set as its members have them at this moment."""
+    members = SubtaskRecord.objects.using(store.alias).filter(
+        taskset_id=taskset_id, position__gte=0
+    )
+    counted: dict[str, int] = members.aggregate(
+        total=Count("pk"),
+        remaining=Count("pk", filter=~Q(status__in=FINISHED)),
+        successful=Count("pk", filter=Q(status=SubtaskStatus.SUCCESSFUL)),
+        failed=Count("pk", filter=Q(status=SubtaskStatus.FAILED)),
+        revoked=Count("pk", filter=Q(status=SubtaskStatus.REVOKED)),
+    )
+    return counted
+
+
+def _stalled(store: Store) -> list[uuid.UUID]:
     """Sets that have no member left and are sealed, yet RUNNING."""
     sets = _running(store).filter(remaining=0, sealed_at__isnull=False)
     # Those that are being revoked were sealed in a transaction before the one that ends them.
-    return _each(store, _ids(sets.filter(revoke_requested_at=None)), partial(_finish, store))
+    return _ids(sets.filter(revoke_requested_at=None))
 
 
 def _finish(store: Store, taskset_id: uuid.UUID) -> bool:
@@ -275,12 +253,8 @@ def _unreleased(store: Store) -> list[uuid.UUID]:
     )
     waiting = callbacks.filter(status=SubtaskStatus.WAITING)
     under_way = callbacks.unfinished().exclude(status=SubtaskStatus.WAITING)
-    recent = sets.filter(has_callbacks=True, finished_at__gte=from_now(-RECENT))
+    recent = sets.filter(has_callbacks=True, finished_at__gte=from_now(-RELEASE_WITHIN))
     return _ids(recent.filter(Exists(waiting)).exclude(Exists(under_way)))
-
-
-def _release_all(store: Store) -> int:
-    return _each(store, _unreleased(store), partial(_release, store))
 
 
 def _release(store: Store, taskset_id: uuid.UUID) -> bool:
@@ -301,9 +275,7 @@ def _running(store: Store) -> TaskSetQuerySet:
 def _some_running(store: Store) -> TaskSetQuerySet:
     """Those whose members are looked at one by one in this sweep: the larger, the more seldom."""
     largest = min(LOOKED_AT / (1 - random.random()), 2**31 - 1)
-    # That it is large, its positions must say too: they are dense.
-    is_large = Exists(_members(store).filter(position__gte=LOOKED_AT - 1))
-    return _running(store).filter(Q(total__lte=int(largest)) | ~is_large)
+    return _running(store).filter(total__lte=int(largest))
 
 
 def _members(store: Store) -> SubtaskQuerySet:
@@ -314,25 +286,3 @@ def _members(store: Store) -> SubtaskQuerySet:
 
 def _ids(sets: TaskSetQuerySet) -> list[uuid.UUID]:
     return list(sets.values_list("id", flat=True))
-
-
-# In this order: what is put right by one step may be what the next one waits for.
-LEFT_BY_CRASHES: Final[tuple[Callable[[Store], int | None], ...]] = (
-    _announce_again,
-    _revoke_on,
-    _pause_on,
-    _resume_on,
-    revoke_expired,
-    _revoke_all_abandoned,
-)
-REPAIRS: Final[tuple[Callable[[Store], int | None], ...]] = (
-    free_unheld,
-    _name_sets,
-    _fail_nameless,
-    _place,
-    _reopen,
-    _renumber,
-    _recount_all,
-    _finish_stalled,
-    _release_all,
-)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .completion import locked_row
-from .mending import counted_members, write_counts
+from .completion import locked_state
 from .models import TaskSetRecord
 from .statuses import TaskSetStatus
 from .store.contract import Store
+from .sweeping import counted_members, write_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def compare(store: Store, taskset_id: uuid.UUID) -> Discrepancy | None:
 
     A step of a transaction. None if the counts agree, or the set is gone or going.
     """
-    state = locked_row(store, taskset_id)
+    state = locked_state(store, taskset_id)
     if state is None or state.discarded_at is not None:
         return None
     counted = counted_members(store, taskset_id)

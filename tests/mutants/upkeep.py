@@ -118,35 +118,40 @@ REPAIRS: Final = (
     ),
     Mutant(
         "sweep: counts", "wrong counts are repaired",
-        "sweeping.py", "    _recount_all,\n", "", (f"{SWEEPING}::test_wrong_counts_are_set_right",),
+        "sweeping.py", "repairs = _each(store, _miscounted(store), partial(_recount, store))",
+        "repairs = 0", (f"{SWEEPING}::test_wrong_counts_are_set_right",),
     ),
     Mutant(
         "sweep: ends", "a set that is over and not finished is finished",
-        "sweeping.py", "    _finish_stalled,\n", "",
+        "sweeping.py", "    repairs += _each(store, _stalled(store), partial(_finish, store))\n",
+        "",
         (f"{SWEEPING}::test_what_is_over_is_finished",),
     ),
     Mutant(
         "sweep: callbacks", "callbacks that were not released are",
-        "sweeping.py", "    _release_all,\n", "", (f"{SWEEPING}::test_what_was_not_released_is",),
+        "sweeping.py", "repairs += _each(store, _unreleased(store), partial(_release, store))",
+        "pass", (f"{SWEEPING}::test_what_was_not_released_is",),
     ),
     Mutant(
         "sweep: announcements", "taskset_finished that was not acknowledged is sent again",
-        "sweeping.py", "    _announce_again,\n", "",
+        "sweeping.py", "    _announce_again(store)\n    _each", "    _each",
         (f"{SWEEPING}::test_what_was_not_acknowledged_is_sent_again_after_a_while",),
     ),
     Mutant(
         "sweep: revocations", "a revocation that was cut short goes on",
-        "sweeping.py", "    _revoke_on,\n", "",
+        "sweeping.py", "    _each(store, _marked(store), partial(revoke_rest, store))\n", "",
         (f"{SWEEPING}::test_a_revocation_that_was_cut_short_goes_on",),
     ),
     Mutant(
         "sweep: pauses", "a pause that was cut short goes on",
-        "sweeping.py", "    _pause_on,\n", "",
+        "sweeping.py",
+        "    _each(store, _half_paused(store), lambda key: list(hold_back(store, key)))\n", "",
         (f"{STEERING}::test_the_sweep_ends_a_pause_that_was_cut_short",),
     ),
     Mutant(
         "sweep: resumptions", "a resumption that was cut short goes on",
-        "sweeping.py", "    _resume_on,\n", "",
+        "sweeping.py",
+        "    _each(store, _half_resumed(store), lambda key: list(let_go(store, key)))\n", "",
         (f"{STEERING}::test_the_sweep_ends_a_resumption_that_was_cut_short",),
     ),
     Mutant(
