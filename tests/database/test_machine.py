@@ -257,6 +257,7 @@ class Machine(RuleBasedStateMachine):
         assert sweep(self.store) == 0
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["portable", "native"])
 def test_whatever_happens(kind: str) -> None:
     native = get_store()
