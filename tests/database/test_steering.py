@@ -550,6 +550,18 @@ def test_a_callback_for_another_outcome_cannot_be_retried(
     assert callback.status == "REVOKED"
 
 
+@pytest.mark.parametrize("role", ["on_failure", "on_finish"])
+def test_a_callback_that_its_set_has_not_come_to_cannot_be_retried(role: str) -> None:
+    callbacks: dict[str, Any] = {role: tasks.note.subtask(("too early",))}
+    result = TaskSet([tasks.flaky.subtask((1, "good"))], **callbacks).apply_async()
+    result.callbacks[role].revoke()
+
+    assert retry_subtasks([uuid.UUID(result.callbacks[role].id)]) == 0
+
+    run_subtasks()
+    assert tasks.noted == []
+
+
 def test_what_is_revoked_over_the_limit_says_why() -> None:
     flaky_set("bad", "good", "good", max_failures=0)
     run_subtasks()

@@ -15,6 +15,9 @@ PASSED_OVER: Final = f"{STORE}::TestClaim::test_locked_rows_are_passed_over"
 CLOSED: Final = (f"{STORE}::TestClosing::test_only_what_is_over_is_closed",)
 HELD: Final = f"{LOCKS}::TestHeldRows"
 ORDER: Final = f"{HELD}::test_rows_are_locked_in_the_order_of_their_ids"
+OUT_OF_REACH: Final = (
+    "tests/database/test_connections.py::test_a_transaction_out_of_reach_ends_with_the_lease",
+)
 DEADLOCK: Final = (f"{HELD}::test_a_deadlock_is_resolved_by_another_try",)
 PARKED: Final = (f"{HELD}::test_a_held_set_is_parked_and_the_others_are_recorded",)
 ONCE: Final = f"{STORE}::TestTransactions"
@@ -229,6 +232,15 @@ LOCKING: Final = (
         "lock timeout: MariaDB", "our connections wait for a lock only so long",
         "store/mysql.py", "innodb_lock_wait_timeout = 1", "innodb_lock_wait_timeout = 50", PARKED,
         MARIADB,
+    ),
+    Mutant(
+        "idle transaction: PostgreSQL", "what a worker out of reach holds is let go of",
+        "store/postgresql.py", "timeout = '{lease_in_seconds()}s'", "timeout = 0", OUT_OF_REACH,
+        POSTGRESQL,
+    ),
+    Mutant(
+        "idle transaction: MariaDB", "what a worker out of reach holds is let go of",
+        "store/mysql.py", "[lease_in_seconds()]", "[0]", OUT_OF_REACH, MARIADB,
     ),
     Mutant(
         "parking", "what somebody holds does not hold up the others",

@@ -40,6 +40,16 @@ STEERS: Final = (
         (f"{STEERING}::test_what_is_being_deleted_is_not_retried",),
     ),
     Mutant(
+        "retry, outcome", "a callback is retried only if its set came to its outcome",
+        "steering.py", ".exclude(not_needed)", "",
+        (f"{STEERING}::test_a_callback_for_another_outcome_cannot_be_retried",),
+    ),
+    Mutant(
+        "retry, too early", "a callback is retried only once its set has ended",
+        "steering.py", "rows.filter(generation__lte=newest)", "rows",
+        (f"{STEERING}::test_a_callback_that_its_set_has_not_come_to_cannot_be_retried",),
+    ),
+    Mutant(
         "retry, at once", "all that is retried is taken back in one transaction",
         "steering.py", "        _take_back_rows(store, part, again, taken)\n    if",
         "        _take_back_rows(store, part, again, taken)\n"

@@ -6,9 +6,9 @@ from typing import Final
 
 from .mutant import POSTGRESQL, Mutant
 
-ENDS: Final = "tests/processes/workers/test_ends.py"
-FAULTS: Final = "tests/processes/workers/test_faults.py"
-USERS: Final = "tests/processes/workers/test_users.py"
+ENDS: Final = "tests/processes/test_ends.py"
+FAULTS: Final = "tests/processes/test_faults.py"
+USERS: Final = "tests/processes/test_users.py"
 LOAD: Final = "tests/unit/test_load.py"
 EXECUTION: Final = "tests/database/test_execution.py"
 DECLARED_DEAD: Final = f"{ENDS}::test_one_that_was_declared_dead_gives_way"
