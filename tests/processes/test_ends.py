@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -195,9 +196,16 @@ def test_a_burst_does_not_end_without_what_a_killed_process_held(
     results = [hold.delay(str(i)) for i in range(2)]
     worker = start("--burst", "--processes", "1", "--threads", "2")
     pid = int(ledger.wait_for("begin", count=2)[0][2])
+    heart = worker.heart()
 
+    # The one who would give it back is late; the next process finds nothing to do meanwhile.
+    worker.signal(signal.SIGSTOP, heart)
     worker.signal(signal.SIGKILL, pid)
     ledger.tell("0", "1")
+    wait_until(lambda: worker.executing() - {pid}, "the next process")
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.process.wait(2)
+    worker.signal(signal.SIGCONT, heart)
 
     assert worker.wait() == 0
     assert all(result.successful() for result in results)
