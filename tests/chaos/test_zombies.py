@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import Sum
 
 from django_tasksets import AsyncResult
@@ -55,8 +57,10 @@ class Pair:
         frozen = next(worker for worker in self.workers if pid in worker.children())
         # All of it, as when its machine is paused: nobody is left who could speak for it.
         everybody = [frozen.pid, *frozen.children()]
-        for one in everybody:
-            frozen.signal(signal.SIGSTOP, one)
+        send(signal.SIGSTOP, everybody)
+        while not can_be_written():
+            send(signal.SIGCONT, everybody)
+            send(signal.SIGSTOP, everybody)
 
         self._begun_by(held, 2)
         self._ledger.tell(name)
@@ -68,9 +72,7 @@ class Pair:
         late = f"subtask late id={held.id} claims=1"
         wait_until(lambda: late in frozen.log or "worker lost id=" in self._news(frozen), "a word")
         self.refused += late in frozen.log
-        for one in everybody:
-            with suppress(ProcessLookupError):  # They may have ended for it.
-                frozen.signal(signal.SIGCONT, one)
+        send(signal.SIGCONT, everybody)
 
         wait_until(lambda: pid not in frozen.children(), "another one in its place")
         after = row(held)
@@ -91,6 +93,25 @@ class Pair:
 
         wait_until(lambda: len(pids()) >= count, f"{count} to begin it")
         return pids()
+
+
+def send(number: int, pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # It may have ended meanwhile.
+            os.kill(pid, number)
+
+
+def can_be_written() -> bool:
+    """Whether nobody who is stopped has SQLite's one write lock: then all others are, too."""
+    if connection.vendor != "sqlite":
+        return True
+    probe = sqlite3.connect(connection.settings_dict["NAME"], timeout=2, isolation_level=None)
+    with closing(probe):
+        try:
+            probe.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 @pytest.mark.experiment("A worker stopped for longer than its lease, and continued")
