@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from django_tasksets import TaskSet
+from django_tasksets import ResultTimeout, TaskSet
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from tests.tasks import echo, noop
 from tests.workers.harness import Ledger, Start, row, wait_until
@@ -97,6 +97,8 @@ def test_a_suspect_is_executed_alone(start: Start, ledger: Ledger) -> None:
         lambda: SubtaskRecord.objects.filter(status="RUNNING").count() == 1, "the others' return"
     )
     assert len(ledger.lines("write")) == seen
+    with pytest.raises(ResultTimeout):
+        write.delay("meanwhile").get(timeout=1)
     ledger.tell("suspect")
 
     wait_until(lambda: all(one.ready() for one in others), "the others")
