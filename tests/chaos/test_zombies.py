@@ -14,7 +14,8 @@ from django.db import connection, connections
 from django.db.models import Sum
 
 from django_tasksets import AsyncResult
-from django_tasksets.models import WorkerRecord
+from django_tasksets.models import SubtaskRecord, WorkerRecord
+from django_tasksets.statuses import SubtaskStatus
 from tests.chaos import load, oracle, scale
 from tests.chaos.conftest import Report
 from tests.chaos.tasks import square_when_told
@@ -53,30 +54,23 @@ class Pair:
         call = square_when_told.subtask((7, name))
         result = load.apply([call, *load.squares(2, 0.0)], queue=self._queue)
         held: AsyncResult[int] = result[0]
-        (pid,) = self._begun_by(held, 1)
-        frozen = next(worker for worker in self.workers if pid in worker.children())
-        # All of it, as when its machine is paused: nobody is left who could speak for it.
-        everybody = [frozen.pid, *frozen.children()]
-        send(signal.SIGSTOP, everybody)
-        while not can_be_written():
-            send(signal.SIGCONT, everybody)
-            send(signal.SIGSTOP, everybody)
-
-        self._begun_by(held, 2)
+        frozen, pid, everybody, claims = self._freeze_holder(held)
+        # Of this claim nothing may come any more.
+        wait_until(lambda: row(held).claims > claims, "another one to have it")
         self._ledger.tell(name)
         wait_until(lambda: result.callbacks["on_finish"].ready(), "the end of the set")
         before = row(held)
         # First those who execute, before anybody can tell them that they are dead. They say what
         # they have to say, or find out themselves that nobody has confirmed them for too long.
         frozen.signal(signal.SIGCONT, pid)
-        late = f"subtask late id={held.id} claims=1"
+        late = f"subtask late id={held.id} claims={claims} "
         wait_until(lambda: late in frozen.log or "worker lost id=" in self._news(frozen), "a word")
         self.refused += late in frozen.log
         send(signal.SIGCONT, everybody)
 
         wait_until(lambda: pid not in frozen.children(), "another one in its place")
         after = row(held)
-        assert (after.claims, after.worker_id) == (2, before.worker_id)
+        assert (after.claims, after.worker_id) == (before.claims, before.worker_id)
         assert (after.finished_at, after.crashes) == (before.finished_at, 0)
         self._read[frozen] = len(frozen.log)
 
@@ -84,15 +78,26 @@ class Pair:
         """What it has logged in this round."""
         return worker.log[self._read[worker] :]
 
-    def _begun_by(self, result: AsyncResult[int], count: int) -> list[int]:
-        """The processes that have begun it, once there are so many."""
+    def _freeze_holder(self, held: AsyncResult[int]) -> tuple[Worker, int, list[int], int]:
+        """Stop the one that executes it: all of it, as when its machine is paused, so that nobody
+        is left who could speak for it. The worker, its process, all of them, and the claim."""
+        while True:
+            wait_until(lambda: held.id in self._begun(), "it to be begun")
+            record = wait_until(lambda: self._running(held), "somebody to have it")
+            pid = WorkerRecord.objects.get(id=record.worker_id).pid
+            frozen = next(worker for worker in self.workers if pid in worker.children())
+            everybody = [frozen.pid, *frozen.children()]
+            send(signal.SIGSTOP, everybody)
+            if can_be_written() and row(held).claims == record.claims:
+                return frozen, pid, everybody, record.claims
+            send(signal.SIGCONT, everybody)
 
-        def pids() -> list[int]:
-            lines = self._ledger.lines("begin")
-            return [int(words[1]) for words in lines if words[-1] == result.id]
+    def _begun(self) -> set[str]:
+        return {words[-1] for words in self._ledger.lines("begin")}
 
-        wait_until(lambda: len(pids()) >= count, f"{count} to begin it")
-        return pids()
+    def _running(self, held: AsyncResult[int]) -> SubtaskRecord | None:
+        record = row(held)
+        return record if record.status == SubtaskStatus.RUNNING else None
 
 
 def send(number: int, pids: list[int]) -> None:
