@@ -115,15 +115,21 @@ class Recorder(threading.Thread):
         while True:
             try:
                 return record(self._store, self._worker.id, batch)
-            except (OperationalError, InterfaceError) as error:
+            except Exception as error:
+                if not self._is_away(error):
+                    logger.exception("recording failed size=%s", len(batch))
+                    self._connect()
+                    return self._record_one_by_one(batch)
                 logger.warning("recording waits for the database error=%r", error)
-            except Exception:
-                logger.exception("recording failed size=%s", len(batch))
-                self._connect()
-                return self._record_one_by_one(batch)
             time.sleep(delay)
             delay = min(delay * 2, LAST_DELAY)
             self._connect()
+
+    def _is_away(self, error: Exception) -> bool:
+        """Whether it is the connection that is to blame. A server that ends a session may say so by
+        an error of any class; Django has closed the connection then."""
+        is_closed = connections[self._store.alias].connection is None
+        return is_closed or isinstance(error, OperationalError | InterfaceError)
 
     def _record_one_by_one(self, batch: list[Outcome]) -> Recorded:
         """What one outcome has wrong is not to keep the others from being recorded."""
@@ -189,6 +195,9 @@ class Recorder(threading.Thread):
     # What follows
 
     def _follow_up(self, recorded: Recorded) -> None:
+        if recorded.late:
+            self._load.drop(outcome.claimed for outcome in recorded.late)
+            self._count_late(len(recorded.late))
         hooks = [outcome.hooks for outcome in recorded.written if outcome.hooks is not None]
         self._load.expect(len(hooks) + 1)
         self._announcements.put(recorded)
@@ -197,9 +206,6 @@ class Recorder(threading.Thread):
         for hook in hooks:
             self._executors.call(hook)
         self._load.drop(outcome.claimed for outcome in recorded.written)
-        if recorded.late:
-            self._load.drop(outcome.claimed for outcome in recorded.late)
-            self._count_late(len(recorded.late))
         if recorded.parked:
             self._park(recorded.parked)
         if recorded.ready:

@@ -129,8 +129,8 @@ def test_what_the_dead_say_is_refused(start: Start, ledger: Ledger, report: Repo
     logged = sum(worker.log.count("subtask late") for worker in workers)
     counted = WorkerRecord.objects.aggregate(sum=Sum("late_results"))["sum"]
     refused = sum(pair.refused for pair in pairs)
-    # What else they held may have been late, too.
-    assert logged == counted >= refused
+    # What else they held may have been late, too; and who is lost may end before it logs it.
+    assert counted >= logged >= refused
     load.stop_all(*workers)
     found = oracle.check(ledger)
     assert (found.sets, found.callbacks) == (ROUNDS, 2 * ROUNDS)

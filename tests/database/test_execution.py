@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    InternalError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.test import override_settings
 from django.utils import timezone
 
@@ -319,6 +326,28 @@ def test_a_claim_without_an_answer_is_taken_over(
     assert parts.executors.waiting() == 2
     parts.claimer.reconnected()
     assert parts.executors.waiting() == 2
+
+
+def test_a_session_that_the_server_ends_is_no_fault_of_the_results(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever class the error is of: Django has closed the connection."""
+    flow.enqueue(parts.worker.store, 2)
+    outcomes = [flow.outcome(one) for one in parts.claim_all()]
+    open_, tries = connection.connection, []
+
+    def end_session(*arguments: Any) -> Any:
+        tries.append(arguments)
+        if len(tries) == 1:
+            connection.connection = None
+            raise InternalError("terminating connection due to idle-in-transaction timeout")
+        connection.connection = open_
+        return record(*arguments)
+
+    monkeypatch.setattr(recorder_module, "record", end_session)
+
+    assert len(parts.recorder._record(outcomes).written) == 2
+    assert "recording failed" not in caplog.text
 
 
 def test_who_is_not_known_to_live_claims_nothing(parts: Parts) -> None:
