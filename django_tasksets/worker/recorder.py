@@ -113,10 +113,14 @@ class Recorder(threading.Thread):
         what an unacknowledged commit has written is known by its fence."""
         delay = FIRST_DELAY
         while True:
+            session = connections[self._store.alias].connection
             try:
                 return record(self._store, self._worker.id, batch)
             except Exception as error:
-                if not self._is_away(error):
+                # A server that ends a session may say so by an error of any class; Django has
+                # another one by now, or none.
+                is_gone = connections[self._store.alias].connection is not session
+                if not (is_gone or isinstance(error, OperationalError | InterfaceError)):
                     logger.exception("recording failed size=%s", len(batch))
                     self._connect()
                     return self._record_one_by_one(batch)
@@ -124,12 +128,6 @@ class Recorder(threading.Thread):
             time.sleep(delay)
             delay = min(delay * 2, LAST_DELAY)
             self._connect()
-
-    def _is_away(self, error: Exception) -> bool:
-        """Whether it is the connection that is to blame. A server that ends a session may say so by
-        an error of any class; Django has closed the connection then."""
-        is_closed = connections[self._store.alias].connection is None
-        return is_closed or isinstance(error, OperationalError | InterfaceError)
 
     def _record_one_by_one(self, batch: list[Outcome]) -> Recorded:
         """What one outcome has wrong is not to keep the others from being recorded."""
