@@ -24,7 +24,8 @@ from tests.workers.harness import Ledger, Start, Worker, row, wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS: Final = scale.size(4, 200)
-PAIRS: Final = scale.size(2, 8)
+# On SQLite whoever is stopped at the wrong moment stops everybody, until it goes on.
+PAIRS: Final = scale.size(2, 4 if connection.vendor == "sqlite" else 8)
 """So many at a time, each with a queue of its own."""
 SETTINGS: Final = {"LEASE": 3}
 
