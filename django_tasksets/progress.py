@@ -87,7 +87,7 @@ class Progress:
 
 def progress_of(record: Any) -> Progress:
     """The progress of a set, as its row in the models tells it; read just now."""
-    # A word that is none of ours is unfinished business, until the sweep has put it right.
+    # A word that is none of ours is unfinished business: nobody can say how the set ended.
     known = record.status in TaskSetStatus.values
     status = TaskSetStatus(record.status) if known else TaskSetStatus.RUNNING
     return Progress(

@@ -32,8 +32,8 @@ def private_connection(alias: str) -> BaseDatabaseWrapper:
 
     It has settings of its own, so that what bookkeeping needs leaves the project's alone: never
     from the project's pool, never closed for its age, with an end to waiting for a server that
-    nobody can reach, and on SQLite with transactions that take
-    the write lock when they begin (one that reads first cannot wait for it later).
+    nobody can reach, and on SQLite with transactions that take the write lock when they begin (one
+    that reads first cannot wait for it later).
     """
     settings = copy.deepcopy(connections[alias].settings_dict)
     settings |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False, "ATOMIC_REQUESTS": False}

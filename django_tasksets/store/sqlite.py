@@ -209,7 +209,9 @@ class SQLiteStore(PortableStore):
         try:
             cursor.execute(f"SELECT {column} FROM {SUBTASK} WHERE rowid = %s", [number])
             return isinstance(cursor.fetchone()[0], str)
-        except UNREADABLE_ROWS:
+        except UNREADABLE_ROWS as error:
+            if not _is_about_values(error):
+                raise
             return False
 
     def with_ready(self, queues: Sequence[str]) -> list[str]:
@@ -248,7 +250,7 @@ class SQLiteStore(PortableStore):
             cursor.execute(CANDIDATES, [queue, limit])
             rows: list[list[Any]] = json.loads(cursor.fetchone()[0])
         except UNREADABLE_ROWS as error:
-            if self.is_transient(error):
+            if not _is_about_values(error):
                 raise
         else:
             return rows
@@ -260,7 +262,7 @@ class SQLiteStore(PortableStore):
                 cursor.execute(CANDIDATE, [number])
                 rows.append(json.loads(cursor.fetchone()[0]))
             except UNREADABLE_ROWS as error:
-                if self.is_transient(error):
+                if not _is_about_values(error):
                     raise
                 self._set_aside(number, error)
         return rows
@@ -322,6 +324,14 @@ class SQLiteStore(PortableStore):
 
 class _SomeDiffer(Exception):
     """Rolls back a batch that was thought to be whole."""
+
+
+def _is_about_values(error: BaseException) -> bool:
+    """Whether a row is to blame for it, and not the disk or a lock: SQLite has one class of errors
+    for all of them."""
+    if not isinstance(error, OperationalError):
+        return True
+    return any(words in str(error) for words in ("cannot hold BLOB", "decode to UTF-8"))
 
 
 def _is_plain(outcome: Outcome) -> bool:

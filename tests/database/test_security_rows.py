@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from django_tasksets import AsyncResult, TaskSetResult, UnreadableValue
 from django_tasksets.maintenance import rescue
@@ -461,3 +461,21 @@ class Silence:
 
     def fileno(self) -> int:
         return self._reader
+
+
+@ONLY_SQLITE
+def test_no_row_is_blamed_for_what_the_disk_has_done() -> None:
+    """SQLite has one class of errors for rows that cannot be read and for files that cannot."""
+    store = get_store()
+    ids = flow.enqueue(store, 3)
+
+    def fail(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.lstrip().startswith("SELECT json_"):
+            raise OperationalError("disk I/O error")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(fail), pytest.raises(OperationalError):
+        store.claim(flow.new_worker(store), (), 10)
+
+    assert flow.statuses_of(ids) == ["READY"] * 3
+    assert len(store.claim(flow.new_worker(store), (), 10)) == 3
