@@ -12,7 +12,7 @@ from ..models import SubtaskRecord
 from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, batches, next_claim
-from .portable import PortableStore, in_claim_order
+from .portable import MAX_ERRORS, PortableStore, in_claim_order, written
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, SUBTASK
 from .transactions import lease_in_seconds
 
@@ -55,6 +55,33 @@ SUCCEED: Final = quoted(
         s.started_at = coalesce(
             s.started_at, UTC_TIMESTAMP(6) - INTERVAL outcome.age SECOND)"""
 )
+# Every other ending, of rows that are locked already.
+WRITE: Final = quoted(
+    f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
+        id CHAR(36) PATH '$[0]', status CHAR(10) PATH '$[1]', reason LONGTEXT PATH '$[2]',
+        error LONGTEXT PATH '$[3]', fingerprint LONGTEXT PATH '$[4]', begun INT PATH '$[5]',
+        age DOUBLE PATH '$[6]', is_final INT PATH '$[7]', has_time INT PATH '$[8]',
+        run_after DATETIME(6) PATH '$[9]', delay DOUBLE PATH '$[10]', args LONGTEXT PATH '$[11]',
+        kwargs LONGTEXT PATH '$[12]', retried INT PATH '$[13]', crashed INT PATH '$[14]',
+        deferred INT PATH '$[15]'
+    )) outcome STRAIGHT_JOIN {SUBTASK} s ON s.id = outcome.id SET
+        s.status = outcome.status, s.reason = outcome.reason,
+        s.errors = IF(char_length(s.errors) < {MAX_ERRORS} OR outcome.error = '',
+            concat(s.errors, outcome.error), outcome.error),
+        s.error_fingerprint = IF(outcome.error = '', s.error_fingerprint, outcome.fingerprint),
+        s.attempts = s.attempts + outcome.begun,
+        s.started_at = IF(outcome.begun, coalesce(
+            s.started_at, UTC_TIMESTAMP(6) - INTERVAL outcome.age SECOND), s.started_at),
+        s.finished_at = IF(outcome.is_final, UTC_TIMESTAMP(6), NULL),
+        s.expires_at = IF(outcome.is_final, NULL, s.expires_at),
+        s.worker_id = IF(outcome.is_final, s.worker_id, NULL),
+        s.claimed_at = IF(outcome.is_final, s.claimed_at, NULL),
+        s.run_after = IF(outcome.has_time, coalesce(outcome.run_after,
+            UTC_TIMESTAMP(6) + INTERVAL outcome.delay SECOND), s.run_after),
+        s.args = coalesce(outcome.args, s.args), s.kwargs = coalesce(outcome.kwargs, s.kwargs),
+        s.retries = s.retries + outcome.retried, s.crashes = s.crashes + outcome.crashed,
+        s.deferrals = IF(outcome.begun, 0, s.deferrals + outcome.deferred)"""
+)
 
 
 class MySQLStore(PortableStore):
@@ -90,16 +117,16 @@ class MySQLStore(PortableStore):
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         with self.connection.cursor() as cursor:
             for batch in batches(rows, 1000):
-                cursor.executemany(INSERT, [self._adapted(row) for row in batch])
+                cursor.executemany(INSERT, [self._inserted(row) for row in batch])
 
-    def _adapted(self, row: NewSubtask) -> list[Any]:
-        values = row._asdict()
-        for name in ("id", "taskset_id"):
-            values[name] = self.key(values[name])
-        for name in ("run_after", "expires_at", "enqueued_at"):
-            moment = values[name]
-            values[name] = moment and self.connection.ops.adapt_datetimefield_value(moment)
-        return list(values.values())
+    def _inserted(self, row: NewSubtask) -> list[Any]:
+        keyed = row._replace(id=self.key(row.id), taskset_id=self.key(row.taskset_id))
+        return self._adapted(keyed)
+
+    def _adapted(self, values: Iterable[Any]) -> list[Any]:
+        """The values, with times as the database writes them."""
+        adapt = self.connection.ops.adapt_datetimefield_value
+        return [adapt(one) if isinstance(one, datetime.datetime) else one for one in values]
 
     # Claim
 
@@ -137,15 +164,18 @@ class MySQLStore(PortableStore):
     def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         held = self.held(worker_id, outcomes)
         good: list[tuple[Any, ...]] = []
+        others: list[tuple[Any, ...]] = []
         for outcome in held:
+            key = str(self.key(outcome.claimed.id))
             if outcome.status == SubtaskStatus.SUCCESSFUL:
-                key = str(self.key(outcome.claimed.id))
                 good.append((key, outcome.return_value, outcome.age()))
             else:
-                self.write(outcome)
-        if good:
-            with self.connection.cursor() as cursor:
+                others.append((key, *self._adapted(written(outcome))))
+        with self.connection.cursor() as cursor:
+            if good:
                 cursor.execute(SUCCEED, [json.dumps(good)])
+            if others:
+                cursor.execute(WRITE, [json.dumps(others)])
         return held
 
     def update_set(self, sets: TaskSetQuerySet, taskset_id: uuid.UUID, **changes: Any) -> bool:

@@ -397,3 +397,25 @@ def _counted(state: SetState, tally: Tally) -> SetState:
         failed=state.failed + tally.failed,
         revoked=state.revoked + tally.revoked,
     )
+
+
+def written(outcome: Outcome) -> tuple[Any, ...]:
+    """What an outcome that is no success changes, for statements that write many at once."""
+    is_final = outcome.is_final
+    return (
+        str(outcome.status),
+        outcome.reason,
+        f"{outcome.error}\n" if outcome.error else "",
+        outcome.error_fingerprint,
+        int(outcome.started is not None),
+        outcome.age(),
+        is_final,
+        outcome.has_time,
+        outcome.run_after,
+        float(outcome.delay),
+        None if is_final else outcome.args,
+        None if is_final else outcome.kwargs,
+        int(outcome.retried),
+        int(outcome.crashed),
+        int(outcome.deferred),
+    )

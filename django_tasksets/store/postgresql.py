@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
 from .notifications import CHANNEL, NotificationListener
-from .portable import MAX_ERRORS, PortableStore
+from .portable import MAX_ERRORS, PortableStore, written
 from .tables import (
     CLAIMED_COLUMNS_OF_S,
     INSERT_COLUMNS,
@@ -229,7 +229,8 @@ class PostgreSQLStore(PortableStore):
         return [outcome for outcome in outcomes if outcome.claimed.id in written]
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:
-        columns = zip(*map(_written, outcomes), strict=True)
+        rows = ((outcome.claimed.id, *written(outcome)) for outcome in outcomes)
+        columns = zip(*rows, strict=True)
         with self.connection.cursor() as cursor:
             cursor.execute(WRITE, list(map(list, columns)))
 
@@ -258,29 +259,6 @@ class PostgreSQLStore(PortableStore):
 
     def listen(self) -> Listener:
         return NotificationListener(self.connection)
-
-
-def _written(outcome: Outcome) -> tuple[Any, ...]:
-    """The outcome as WRITE takes it."""
-    is_final = outcome.is_final
-    return (
-        outcome.claimed.id,
-        str(outcome.status),
-        outcome.reason,
-        f"{outcome.error}\n" if outcome.error else "",
-        outcome.error_fingerprint,
-        int(outcome.started is not None),
-        outcome.age(),
-        is_final,
-        outcome.has_time,
-        outcome.run_after,
-        float(outcome.delay),
-        None if is_final else outcome.args,
-        None if is_final else outcome.kwargs,
-        int(outcome.retried),
-        int(outcome.crashed),
-        int(outcome.deferred),
-    )
 
 
 def copy_line(row: NewSubtask) -> str:
