@@ -22,7 +22,7 @@ from .registry import RegisteredTask
 HOOK_STATES: Final = {"SUCCESSFUL": "SUCCESS", "FAILED": "FAILURE", "RETRY": "RETRY"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Attempt:
     """What calling a task came to."""
 

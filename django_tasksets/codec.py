@@ -45,6 +45,13 @@ _SCALARS = CONSTANTS.union(FAULTS)
 _SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])")
 
 _to_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+# The same for the commonest values: an encoder builds another one for each text that it makes.
+_TEXTS: Final[dict[type, Callable[[Any], str]]] = {
+    int: int.__repr__,
+    str: json.encoder.encode_basestring_ascii,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
 
 
 # Encoding
@@ -58,7 +65,7 @@ def encode(value: Any, *, path: str = "value") -> str:
     than 4300 digits, what is nested deeper than 32 levels or contains itself, and values whose
     text is longer than MAX_VALUE_BYTES (or 256, if that is more).
     """
-    text = _flat_text(value) if type(value) in _SCALARS else None
+    text = _flat_text(value, _TEXTS.get(type(value), _to_text)) if type(value) in _SCALARS else None
     return text or _walked_text(value, path, level=1)
 
 
@@ -66,7 +73,7 @@ def encode_args(args: Sequence[Any]) -> str:
     """The arguments as the text of a JSON list. See encode(); the list itself is not a level."""
     items = list(args)
     is_flat = len(items) <= _FEW and _SCALARS.issuperset(map(type, items))
-    text = _flat_text(items) if is_flat else None
+    text = _flat_text(items, _list_text) if is_flat else None
     return text or _walked_text(items, "args", level=0)
 
 
@@ -78,7 +85,7 @@ def encode_kwargs(kwargs: Mapping[str, Any]) -> str:
     if not {str}.issuperset(map(type, items)):
         raise NotStorable("the names of keyword arguments are plain strings", path="kwargs")
     is_flat = len(items) <= _FEW and _SCALARS.issuperset(map(type, items.values()))
-    text = _flat_text(items) if is_flat and _KEY not in items else None
+    text = _flat_text(items, _to_text) if is_flat and _KEY not in items else None
     return text or _walked_text(items, "kwargs", level=0)
 
 
@@ -100,10 +107,17 @@ def prepend(text: str, args_text: str) -> str:
     return f"[{text}]" if args_text == "[]" else f"[{text},{args_text[1:]}"
 
 
-def _flat_text(value: Any) -> str | None:
+def _list_text(items: list[Any]) -> str:
+    try:
+        return f"[{','.join([_TEXTS[type(item)](item) for item in items])}]"
+    except KeyError:
+        return _to_text(items)
+
+
+def _flat_text(value: Any, to_text: Callable[[Any], str]) -> str | None:
     """The text of what is JSON as it stands; None if that needs a closer look."""
     try:
-        text = _to_text(value)
+        text = to_text(value)
     except ValueError:  # NaN, an infinity, or more digits than Python is set to write
         return None
     fits = len(text) <= _SHORT or len(text) <= _limit()
@@ -313,6 +327,8 @@ def decode(text: str) -> Any:
     imported already. A model instance is read from its row, by a query of its own; if the row is
     gone, the model's DoesNotExist is raised. What else cannot be read raises UnreadableValue.
     """
+    if text == "{}":
+        return {}
     try:
         if _MARK in text:
             return _from_text(text)

@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -32,6 +32,8 @@ logger = logging.getLogger("django_tasksets")
 EXPIRED: Final = "expired"
 REVOKED: Final = "revoked"
 TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
+# As a set: an enumeration takes its time to say what its members are.
+ROLES: Final = frozenset(Role.values)
 # A subtask that cannot be called here and now is given back this often.
 TRIES: Final = 10
 # How long it waits then, if it is not for a task that workers with newer code may know.
@@ -48,6 +50,14 @@ class Worker:
     is_eager: bool = False
     is_revoked: Callable[[uuid.UUID], bool] = lambda _: False
     """Whether a subtask that is held has been revoked."""
+    _retry_limits: dict[str, int | None] = field(default_factory=dict)
+
+    def retry_limit(self, task: RegisteredTask) -> int | None:
+        """The task's `max_retries`: settings and attributes do not change while a worker runs."""
+        try:
+            return self._retry_limits[task.name]
+        except KeyError:
+            return self._retry_limits.setdefault(task.name, task.max_retries)
 
 
 @dataclass(slots=True)
@@ -129,7 +139,7 @@ def _prepare(worker: Worker, claimed: Claimed, task: RegisteredTask) -> Executio
         args=args,
         kwargs=kwargs,
         retries=claimed.retries,
-        max_retries=options.get("max_retries", task.max_retries),
+        max_retries=options.get("max_retries", worker.retry_limit(task)),
         attempt=claimed.attempts + claimed.crashes + 1,
         generation=claimed.generation,
         queue=claimed.queue_name,
@@ -172,7 +182,7 @@ def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:
     # A text or an object would be taken apart into arguments, too.
     if not isinstance(args, list):
         raise UnreadableValue("The arguments are not a JSON list")
-    if claimed.role not in Role.values:
+    if claimed.role not in ROLES:
         raise UnreadableValue(f"No subtask has the role {claimed.role!r}")
     if claimed.role == Role.MEMBER or immutable:
         return args

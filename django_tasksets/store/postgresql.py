@@ -5,7 +5,13 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
+
+import psycopg
+from django.db.backends.utils import CursorWrapper
+from psycopg.pq import Format
 
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
@@ -28,6 +34,13 @@ LIMIT_EXCEEDED: Final = "54"
 
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
 
+# The columns that may hold anything.
+TEXTS: Final = itemgetter(
+    *map(
+        NewSubtask._fields.index,
+        ("task_name", "args", "kwargs", "options", "links", "queue_name"),
+    )
+)
 # PostgreSQL knows times that Python does not: `infinity`, and what is before the year 1 or after
 # 9999. One such row would keep all that it is claimed with from being read.
 PYTHONS_TIMES: Final = "BETWEEN '0001-01-02' AND '9999-12-30'"
@@ -77,7 +90,7 @@ CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s:
 SUCCEED: Final = f"""
     WITH mine AS MATERIALIZED (
         SELECT id FROM {SUBTASK}
-        WHERE id = ANY (%(ids)s::uuid[]) AND status = 'RUNNING' AND worker_id = %(worker_id)s
+        WHERE id = ANY (%(ids)b::uuid[]) AND status = 'RUNNING' AND worker_id = %(worker_id)s
         ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE {SUBTASK} s SET status = 'SUCCESSFUL', return_value = outcome.value,
@@ -86,7 +99,7 @@ SUCCEED: Final = f"""
         started_at = coalesce(
             s.started_at, statement_timestamp() - outcome.age * interval '1 second')
     FROM mine JOIN unnest(
-        %(ids)s::uuid[], %(claims)s::int[], %(values)s::text[], %(ages)s::float8[]
+        %(ids)b::uuid[], %(claims)b::int[], %(values)s::text[], %(ages)b::float8[]
     ) outcome(id, claims, value, age) ON outcome.id = mine.id
     WHERE s.id = mine.id AND s.claims = outcome.claims
     RETURNING s.id"""
@@ -120,7 +133,7 @@ WRITE: Final = f"""
 
 COUNT: Final = f"""
     WITH locked AS MATERIALIZED (
-        SELECT id FROM {TASKSET} WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM {TASKSET} WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE {TASKSET} t SET
         remaining = t.remaining - tally.successful - tally.failed - tally.revoked,
@@ -130,7 +143,7 @@ COUNT: Final = f"""
         started_at = CASE WHEN tally.age = 0 THEN t.started_at ELSE coalesce(
             t.started_at, statement_timestamp() - tally.age * interval '1 second') END
     FROM locked JOIN unnest(
-        %(ids)s::uuid[], %(successful)s::int[], %(failed)s::int[], %(revoked)s::int[],
+        %(ids)b::uuid[], %(successful)s::int[], %(failed)s::int[], %(revoked)s::int[],
         %(ages)s::float8[]
     ) tally(id, successful, failed, revoked, age) ON tally.id = locked.id
     WHERE t.id = locked.id
@@ -151,6 +164,19 @@ class PostgreSQLStore(PortableStore):
                 "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
                 f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
             )
+
+    def _binary_cursor(self) -> CursorWrapper:
+        """A cursor that hands over whole batches as they are. Django's writes parameters into the
+        statement, as texts that the server has to read again, and reads texts back."""
+        connection = self.connection
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            cursor: Any = psycopg.Cursor(connection.connection)
+        # Without time zones Django has a loader of its own, for texts.
+        cursor.format = Format.TEXT if connection.timezone is None else Format.BINARY
+        if connection.queries_logged:
+            return connection.make_debug_cursor(cursor)
+        return connection.make_cursor(cursor)
 
     def now(self) -> datetime.datetime:
         with self.connection.cursor() as cursor:
@@ -191,7 +217,7 @@ class PostgreSQLStore(PortableStore):
         statement = CLAIM_FROM_SOME if queues else CLAIM_FROM_ALL
 
         def work() -> list[Claimed]:
-            with self.connection.cursor() as cursor:
+            with self._binary_cursor() as cursor:
                 cursor.execute(statement, parameters)
                 return list(map(Claimed._make, cursor.fetchall()))
 
@@ -221,7 +247,7 @@ class PostgreSQLStore(PortableStore):
             "values": [outcome.return_value for outcome in outcomes],
             "ages": [outcome.age() for outcome in outcomes],
         }
-        with self.connection.cursor() as cursor:
+        with self._binary_cursor() as cursor:
             cursor.execute(SUCCEED, parameters)
             if cursor.rowcount == len(outcomes):
                 return list(outcomes)
@@ -231,7 +257,7 @@ class PostgreSQLStore(PortableStore):
     def _write(self, outcomes: Sequence[Outcome]) -> None:
         rows = ((outcome.claimed.id, *written(outcome)) for outcome in outcomes)
         columns = zip(*rows, strict=True)
-        with self.connection.cursor() as cursor:
+        with self._binary_cursor() as cursor:
             cursor.execute(WRITE, list(map(list, columns)))
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
@@ -244,7 +270,7 @@ class PostgreSQLStore(PortableStore):
             "revoked": [tally.revoked for tally in tallies],
             "ages": [float(tally.age) for tally in tallies],
         }
-        with self.connection.cursor() as cursor:
+        with self._binary_cursor() as cursor:
             cursor.execute(COUNT, parameters)
             return list(map(SetState._make, cursor.fetchall()))
 
@@ -263,16 +289,25 @@ class PostgreSQLStore(PortableStore):
 
 def copy_line(row: NewSubtask) -> str:
     """The row in COPY's text format."""
-    return "\t".join([_copied(value) for value in row]) + "\n"
+    texts = "".join(TEXTS(row))
+    # Text that is printable has no line end, tab or carriage return.
+    if "\\" in texts or not texts.isprintable():
+        row = NewSubtask._make(map(_escaped, row))
+    return "\t".join([v if type(v) is str else _shown(v) for v in row]) + "\n"
 
 
-def _copied(value: object) -> str:
+def _escaped(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\\", "\\\\")
+    return text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _shown(value: object) -> str:
     if value is None:
         return r"\N"
-    text = str(value)
-    if "\\" in text:
-        text = text.replace("\\", "\\\\")
-    # Text that is printable has no line end, tab or carriage return.
-    if not text.isprintable():
-        text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-    return text
+    return _moment(value) if isinstance(value, datetime.datetime) else str(value)
+
+
+# The rows of one set have their moments in common.
+_moment = lru_cache(maxsize=256)(str)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import datetime
 import json
-import logging
-import math
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
-from operator import itemgetter
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from ..ids import new_hex
 from ..statuses import SubtaskStatus
 from .contract import (
     LAST_CLAIM,
-    UNREADABLE,
     Claimed,
     Listener,
     NewSubtask,
@@ -30,13 +25,11 @@ from .contract import (
     SetState,
     Tally,
     batches,
-    next_claim,
 )
 from .fileversion import FileListener
-from .portable import MAX_ERRORS, UNREADABLE_ROWS, PortableStore, in_claim_order
-from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
-
-logger = logging.getLogger("django_tasksets")
+from .portable import MAX_ERRORS, PortableStore, in_claim_order
+from .sqliterows import as_text, read
+from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
 T = TypeVar("T")
 
@@ -49,44 +42,24 @@ INSERT: Final = (
     f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
     f"VALUES ({', '.join(['%s'] * len(NewSubtask._fields))})"
 )
-INTEGERS: Final = (
-    "claims", "generation", "priority", "claim_order", "attempts", "retries", "crashes",
-    "deferrals",
-)  # fmt: skip
-TEXTS: Final = ("task_name", "args", "kwargs", "options", "links", "role", "queue_name")
 # Batches go in and out as one JSON text each. Row by row, sqlite3 would let go of the interpreter
 # at each row, and wait to get it back from the threads that execute while it holds the write lock.
-# Rows that a transaction has found it finds again by their numbers in the file.
+# Rows that a transaction has found it finds again by their numbers in the file. A column may hold
+# values of any type, if it was not us who wrote them; what has no rank goes first, out of the way.
 CANDIDATES: Final = f"""
-    SELECT json_group_array(json_array(rowid, {CLAIMED_COLUMNS})) FROM (
-        SELECT rowid, {CLAIMED_COLUMNS} FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
+    SELECT json_group_array(json_array(
+        CASE typeof(priority) WHEN 'integer' THEN -priority ELSE -{LAST_CLAIM} END,
+        CASE typeof(claim_order) WHEN 'integer' THEN claim_order ELSE 0 END, rowid
+    )) FROM (
+        SELECT rowid, priority, claim_order FROM {SUBTASK}
+        WHERE status = 'READY' AND queue_name = %s
         ORDER BY priority DESC, claim_order LIMIT %s)"""
 CLAIM: Final = f"""
     UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s,
         claims = min(claims, {LAST_CLAIM} - 1) + 1, claimed_at = %s
     WHERE rowid IN (SELECT value FROM json_each(%s))"""
-# The same one by one, where something in the rows keeps them from being read together.
-CANDIDATE_NUMBERS: Final = f"""
-    SELECT rowid FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s
-    ORDER BY priority DESC, claim_order LIMIT %s"""
-CANDIDATE: Final = f"SELECT json_array(rowid, {CLAIMED_COLUMNS}) FROM {SUBTASK} WHERE rowid = %s"
-# Columns are of any type here, and what has been written is mended such that it can be shown. A
-# row without a readable id gets one.
-SET_ASIDE: Final = f"""
-    UPDATE {SUBTASK} SET status = 'FAILED', reason = '{UNREADABLE}', worker_id = NULL,
-        finished_at = %s, enqueued_at = %s, expires_at = NULL, run_after = NULL, claimed_at = NULL,
-        {", ".join(f"{name} = CAST({name} AS INTEGER)" for name in INTEGERS)},
-        id = CASE WHEN typeof(id) = 'text' AND length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'
-            THEN id ELSE %s END
-    WHERE rowid = %s"""
 FIRST_QUEUE: Final = f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'"
 NEXT_QUEUE: Final = f"{FIRST_QUEUE} AND queue_name > %s"
-# Places in a Claimed; a row that was read begins with its number in the file.
-ID, CLAIMS, TASKSET_ID, PRIORITY, CLAIM_ORDER, ENQUEUED_AT, EXPIRES_AT = map(
-    Claimed._fields.index,
-    ("id", "claims", "taskset_id", "priority", "claim_order", "enqueued_at", "expires_at"),
-)
-NUMBERS: Final = itemgetter(*map(Claimed._fields.index, INTEGERS))
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
     UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = CASE
@@ -178,41 +151,9 @@ class SQLiteStore(PortableStore):
         names = self.with_ready(queues) if queues else self.ready_queues()
         if not names:
             return []
-        rows = self.run(lambda: self._claim(worker_id, names, limit))
-        try:
-            return in_claim_order(list(map(_claimed, rows)))
-        except UNREADABLE_ROWS:
-            return in_claim_order(self._readable(rows))
-
-    def _readable(self, rows: Iterable[list[Any]]) -> list[Claimed]:
-        """Those of the claimed rows that can be read; the others have failed."""
-        readable: list[Claimed] = []
-        for row in rows:
-            try:
-                readable.append(_claimed(row))
-            except UNREADABLE_ROWS as error:
-                self.run(partial(self._set_aside, row[0], error))
-        return readable
-
-    def _set_aside(self, number: int, error: BaseException) -> None:
-        """End a row of which nothing can be made, by its number in the file."""
-        logger.error("subtask unreadable row=%s error=%r", number, error)
-        now = _text(self.now())
-        with self.connection.cursor() as cursor:
-            for name in TEXTS:
-                if not self._is_text(cursor, name, number):
-                    hexed = f"UPDATE {SUBTASK} SET {name} = hex({name}) WHERE rowid = %s"
-                    cursor.execute(hexed, [number])
-            cursor.execute(SET_ASIDE, [now, now, new_hex(), number])
-
-    def _is_text(self, cursor: Any, column: str, number: int) -> bool:
-        try:
-            cursor.execute(f"SELECT {column} FROM {SUBTASK} WHERE rowid = %s", [number])
-            return isinstance(cursor.fetchone()[0], str)
-        except UNREADABLE_ROWS as error:
-            if not _is_about_values(error):
-                raise
-            return False
+        numbers = self.run(lambda: self._claim(worker_id, names, limit))
+        # They are ours now, and read without the lock.
+        return in_claim_order(read(self, numbers))
 
     def with_ready(self, queues: Sequence[str]) -> list[str]:
         names: list[str] = []
@@ -233,39 +174,18 @@ class SQLiteStore(PortableStore):
                 cursor.execute(NEXT_QUEUE, [name])
         return names
 
-    def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[list[Any]]:
-        rows: list[list[Any]] = []
+    def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[int]:
+        """Claim the best; returns their numbers in the file."""
+        candidates: list[list[int]] = []
         with self.connection.cursor() as cursor:
             for name in queues:
-                rows += self._candidates(cursor, name, limit)
+                cursor.execute(CANDIDATES, [name, limit])
+                candidates += json.loads(cursor.fetchone()[0])
             if len(queues) > 1:
-                rows.sort(key=_rank)
-                del rows[limit:]
-            ids = json.dumps([row[0] for row in rows])
-            cursor.execute(CLAIM, [worker_id.hex, _text(self.now()), ids])
-        return rows
-
-    def _candidates(self, cursor: Any, queue: str, limit: int) -> list[list[Any]]:
-        try:
-            cursor.execute(CANDIDATES, [queue, limit])
-            rows: list[list[Any]] = json.loads(cursor.fetchone()[0])
-        except UNREADABLE_ROWS as error:
-            if not _is_about_values(error):
-                raise
-        else:
-            return rows
-        # JSON holds no BLOB, and no text that is not UTF-8.
-        rows = []
-        cursor.execute(CANDIDATE_NUMBERS, [queue, limit])
-        for (number,) in cursor.fetchall():
-            try:
-                cursor.execute(CANDIDATE, [number])
-                rows.append(json.loads(cursor.fetchone()[0]))
-            except UNREADABLE_ROWS as error:
-                if not _is_about_values(error):
-                    raise
-                self._set_aside(number, error)
-        return rows
+                candidates.sort()
+            numbers = [number for _, _, number in candidates[:limit]]
+            cursor.execute(CLAIM, [worker_id.hex, as_text(self.now()), json.dumps(numbers)])
+        return numbers
 
     # Record
 
@@ -289,14 +209,23 @@ class SQLiteStore(PortableStore):
         if not outcomes:
             return []
         now, clock = self.now(), time.monotonic()
-        batch = []
-        for outcome in outcomes:
-            claimed = outcome.claimed
-            # To the millisecond, for then many have begun at the same one.
-            age = datetime.timedelta(milliseconds=round((clock - (outcome.started or 0)) * 1000))
-            batch.append((claimed.id.hex, claimed.claims, outcome.return_value, _text(now - age)))
+
+        @cache
+        def moment(age: int) -> str:
+            return as_text(now - datetime.timedelta(milliseconds=age))
+
+        batch = [
+            (
+                outcome.claimed.id.hex,
+                outcome.claimed.claims,
+                outcome.return_value,
+                # To the millisecond, for then many have begun at the same one.
+                moment(round((clock - (outcome.started or 0)) * 1000)),
+            )
+            for outcome in outcomes
+        ]
         with self.connection.cursor() as cursor:
-            cursor.execute(SUCCEED, [_text(now), json.dumps(batch), worker_id.hex])
+            cursor.execute(SUCCEED, [as_text(now), json.dumps(batch), worker_id.hex])
             if cursor.rowcount != len(outcomes):
                 raise _SomeDiffer
         return list(outcomes)
@@ -307,7 +236,7 @@ class SQLiteStore(PortableStore):
         with self.connection.cursor() as cursor:
             for tally in tallies:
                 finished = tally.successful + tally.failed + tally.revoked
-                began = _text(now - datetime.timedelta(seconds=tally.age)) if tally.age else None
+                began = as_text(now - datetime.timedelta(seconds=tally.age)) if tally.age else None
                 cursor.execute(
                     COUNT,
                     [finished, tally.successful, tally.failed, tally.revoked, began,
@@ -326,28 +255,9 @@ class _SomeDiffer(Exception):
     """Rolls back a batch that was thought to be whole."""
 
 
-def _is_about_values(error: BaseException) -> bool:
-    """Whether a row is to blame for it, and not the disk or a lock: SQLite has one class of errors
-    for all of them."""
-    if not isinstance(error, OperationalError):
-        return True
-    return any(words in str(error) for words in ("cannot hold BLOB", "decode to UTF-8"))
-
-
 def _is_plain(outcome: Outcome) -> bool:
     """It is a success, as most are."""
     return outcome.status == SubtaskStatus.SUCCESSFUL and outcome.started is not None
-
-
-@lru_cache(maxsize=256)
-def _text(moment: datetime.datetime) -> str:
-    """A time as Django stores it in SQLite."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-@lru_cache(maxsize=256)
-def _moment(text: str | None) -> Any:
-    return None if text is None else datetime.datetime.fromisoformat(f"{text}+00:00")
 
 
 def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
@@ -364,12 +274,12 @@ def _written(outcome: Outcome, now: datetime.datetime) -> list[Any]:
         f"{outcome.error}\n" if outcome.error else None,
         outcome.error_fingerprint if outcome.error else None,
         int(has_begun),
-        _text(now - datetime.timedelta(seconds=outcome.age())) if has_begun else None,
-        _text(now) if is_final else None,
+        as_text(now - datetime.timedelta(seconds=outcome.age())) if has_begun else None,
+        as_text(now) if is_final else None,
         is_final,
         is_final,
         is_final,
-        None if run_after is None else _text(run_after),
+        None if run_after is None else as_text(run_after),
         None if is_final else outcome.args,
         None if is_final else outcome.kwargs,
         int(outcome.retried),
@@ -384,38 +294,11 @@ def _adapted(row: NewSubtask) -> tuple[Any, ...]:
     run_after, expires_at = row.run_after, row.expires_at
     return (
         *row[:-4],
-        None if run_after is None else _text(run_after),
-        None if expires_at is None else _text(expires_at),
+        None if run_after is None else as_text(run_after),
+        None if expires_at is None else as_text(expires_at),
         row.status,
-        _text(row.enqueued_at),
+        as_text(row.enqueued_at),
     )
-
-
-def _rank(row: Sequence[Any]) -> tuple[float, float]:
-    """Its place in the order of a claim; at once what has none, to have it out of the way."""
-    priority, order = row[1 + PRIORITY], row[1 + CLAIM_ORDER]
-    if isinstance(priority, int) and isinstance(order, int):
-        return -priority, order
-    return -math.inf, -math.inf
-
-
-def _claimed(row: Sequence[Any]) -> Claimed:
-    values = list(row[1:])
-    # A column of any type holds values of any type here.
-    if set(map(type, NUMBERS(values))) != {int}:
-        raise TypeError("a column of numbers holds something else")
-    values[ID] = uuid.UUID(hex=values[ID])
-    values[CLAIMS] = next_claim(values[CLAIMS])
-    values[TASKSET_ID] = _uuid(values[TASKSET_ID])
-    values[ENQUEUED_AT] = _moment(values[ENQUEUED_AT])
-    values[EXPIRES_AT] = _moment(values[EXPIRES_AT])
-    return Claimed._make(values)
-
-
-@lru_cache(maxsize=256)
-def _uuid(text: str | None) -> uuid.UUID | None:
-    """The id of a set: the same for many subtasks."""
-    return None if text is None else uuid.UUID(hex=text)
 
 
 def _state(row: Sequence[Any]) -> SetState:

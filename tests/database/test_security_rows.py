@@ -364,13 +364,24 @@ def test_numbers_at_the_end_of_their_columns(store: Store, column: str, number: 
 
 
 @ONLY_SQLITE
+def test_claims_that_are_no_number_begin_anew() -> None:
+    store = get_store()
+    _, keys = three(store)
+    write_raw(keys[1], claims="'many'")
+
+    work_off(store)
+
+    assert flow.statuses_of(keys) == ["SUCCESSFUL"] * 3
+    assert isinstance(flow.fetch(keys[1]).claims, int)
+
+
+@ONLY_SQLITE
 @pytest.mark.parametrize(
     "columns",
     [
         {"args": "x'5b5d'"},
         {"args": "CAST(x'ff' AS TEXT)"},
         {"task_name": "x'00ff'"},
-        {"claims": "'many'"},
         {"priority": "'high'", "queue_name": "'another'"},
         {"claim_order": "1.5"},
         {"attempts": "x'00'"},
