@@ -153,6 +153,9 @@ COUNT: Final = f"""
 class PostgreSQLStore(PortableStore):
     """Hot operations as single statements for whole batches."""
 
+    claims_at_once = 1000
+    records_at_once = 1000
+
     def reconnect(self) -> None:
         super().reconnect()
         with self.connection.cursor() as cursor:
