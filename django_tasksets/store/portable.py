@@ -149,17 +149,21 @@ class PortableStore(Transactions):
         matching: list[Outcome] = []
         flagged: set[uuid.UUID] = set()
         for batch in batches(sorted(by_id), BATCH):
-            running = self.subtasks.filter(
-                id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id
-            )
-            rows = self.locked(running, skip=False).values_list("id", "claims", "revoke_flag")
-            for key, claims, flag in rows:
+            for key, claims, flag in self.running(worker_id, batch):
                 if by_id[key].claimed.claims == claims:
                     matching.append(by_id[key])
                     if flag:
                         flagged.add(key)
         marks = self._marks(outcome for outcome in matching if not outcome.is_final)
         return [_held_back(outcome, flagged, marks) for outcome in matching]
+
+    def running(
+        self, worker_id: uuid.UUID, ids: Sequence[uuid.UUID]
+    ) -> Iterable[tuple[uuid.UUID, int, int]]:
+        """Lock those of the rows that the worker holds, in the order of their ids: id, claims,
+        flag to revoke."""
+        mine = self.subtasks.filter(id__in=ids, status=SubtaskStatus.RUNNING, worker_id=worker_id)
+        return self.locked(mine, skip=False).values_list("id", "claims", "revoke_flag")
 
     def _marks(self, given_back: Iterable[Outcome]) -> dict[uuid.UUID | None, Any]:
         """The sets that are paused (None) or being revoked (the moment), of those given back."""
