@@ -58,8 +58,9 @@ CLAIM: Final = quoted(
         claims = least(claims, {LAST_CLAIM} - 1) + 1, claimed_at = UTC_TIMESTAMP(6)
         WHERE id IN ({{ids}})"""
 )
+# By the primary key: else all that the worker holds is read, and locked, to find these.
 HELD: Final = quoted(
-    f"""SELECT id, claims, revoke_flag FROM {SUBTASK}
+    f"""SELECT id, claims, revoke_flag FROM {SUBTASK} FORCE INDEX (PRIMARY)
     WHERE id IN ({{ids}}) AND status = 'RUNNING' AND worker_id = %s ORDER BY id FOR UPDATE"""
 )
 # STRAIGHT_JOIN: the rows of the batch drive, and find theirs by primary key.
