@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import psycopg
 from django.db.backends.utils import CursorWrapper
@@ -29,6 +29,8 @@ from .transactions import lease_in_seconds
 DEADLOCK: Final = "40P01"
 SERIALIZATION: Final = "40001"
 LOCK_TIMEOUT: Final = "55P03"
+# How often a statement that need not be is executed before it is prepared.
+NEVER_UNASKED: Final = 2**31
 # The class of errors about what is too large; of no class of Django's.
 LIMIT_EXCEEDED: Final = "54"
 
@@ -150,6 +152,14 @@ COUNT: Final = f"""
     RETURNING {STATE_COLUMNS_OF_T}"""
 
 
+class PreparedCursor(psycopg.Cursor[Any]):
+    """Has the server keep its plans: to make one takes longer than to claim one subtask. Not for
+    statements with arrays, whose plans depend on how many elements there are."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        return super().execute(query, params, **options | {"prepare": True})
+
+
 class PostgreSQLStore(PortableStore):
     """Hot operations as single statements for whole batches."""
 
@@ -167,14 +177,18 @@ class PostgreSQLStore(PortableStore):
                 "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
                 f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
             )
+        # None, which is Django's default, would forbid PreparedCursor too. Behind a pooler of
+        # transactions, which Django is told of like this, another session may be asked next.
+        if not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+            self.connection.connection.prepare_threshold = NEVER_UNASKED
 
-    def _binary_cursor(self) -> CursorWrapper:
+    def _binary_cursor(self, kind: type[psycopg.Cursor[Any]] = psycopg.Cursor) -> CursorWrapper:
         """A cursor that hands over whole batches as they are. Django's writes parameters into the
         statement, as texts that the server has to read again, and reads texts back."""
         connection = self.connection
         connection.ensure_connection()
         with connection.wrap_database_errors:
-            cursor: Any = psycopg.Cursor(connection.connection)
+            cursor: Any = kind(connection.connection)
         # Without time zones Django has a loader of its own, for texts.
         cursor.format = Format.TEXT if connection.timezone is None else Format.BINARY
         if connection.queries_logged:
@@ -220,7 +234,7 @@ class PostgreSQLStore(PortableStore):
         statement = CLAIM_FROM_SOME if queues else CLAIM_FROM_ALL
 
         def work() -> list[Claimed]:
-            with self._binary_cursor() as cursor:
+            with self._binary_cursor(PreparedCursor) as cursor:
                 cursor.execute(statement, parameters)
                 return list(map(Claimed._make, cursor.fetchall()))
 

@@ -25,6 +25,9 @@ from ..store.contract import Store
 logger = logging.getLogger("django_tasksets")
 
 RETRY_EVERY: Final[Seconds] = 1.0
+# How long a connection of user code is kept for the next task, where Django's default would close
+# it after each: to connect takes longer than most of what is asked then.
+REUSED_FOR: Final[Seconds] = 60.0
 
 _this_thread = threading.local()
 
@@ -34,6 +37,27 @@ def _note_connection(sender: Any, **_: Any) -> None:
     _this_thread.has_connected = True
 
 
+def reuse_connections() -> None:
+    """Keep connections from task to task in this process, before it has made any. What the project
+    says about their age stands, if it is not Django's default; pools keep their own."""
+    for alias in connections:
+        settings = connections.settings[alias]
+        if settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool"):
+            settings["CONN_MAX_AGE"] = REUSED_FOR
+
+
+def has_connected() -> bool:
+    """Whether this thread may have open connections."""
+    return getattr(_this_thread, "has_connected", False)
+
+
+def hang_up() -> None:
+    """Close all of this thread's connections: it has been idle for long."""
+    for connection in connections.all(initialized_only=True):
+        drop(connection.alias)
+    _this_thread.has_connected = False
+
+
 def clean_up() -> None:
     """Leave this thread's connections as user code should find them; to be called before and after.
 
@@ -41,7 +65,7 @@ def clean_up() -> None:
     that followed would have gone into it, and have been lost.
     """
     # Tasks that never ask a database need not pay for looking.
-    if not getattr(_this_thread, "has_connected", False):
+    if not has_connected():
         return
     for connection in connections.all(initialized_only=True):
         try:

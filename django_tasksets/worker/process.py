@@ -34,7 +34,7 @@ from ..wakeups import LocalBell
 from .announcements import Announcements
 from .board import Board
 from .claimer import Claimer
-from .connections import RETRY_EVERY, clean_up, dedicated
+from .connections import RETRY_EVERY, clean_up, dedicated, reuse_connections
 from .executor import Executors
 from .limits import Running, overtime
 from .load import Load
@@ -62,6 +62,7 @@ def run_worker(
     """The process's main function."""
     code = EXIT_LOST
     try:
+        reuse_connections()
         process = WorkerProcess(options, board, place, worker_id)
         lifeline = in_child({signal.SIGTERM: process.on_stop, signal.SIGQUIT: process.on_stop})
         code = process.run(lifeline)

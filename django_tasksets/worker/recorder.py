@@ -198,17 +198,18 @@ class Recorder(threading.Thread):
             self._count_late(len(recorded.late))
         hooks = [outcome.hooks for outcome in recorded.written if outcome.hooks is not None]
         self._load.expect(len(hooks) + 1)
-        self._announcements.put(recorded)
         for key in recorded.settled.over_limit:
             self._load.revoke_set(key)
-        for hook in hooks:
-            self._executors.call(hook)
         self._load.drop(outcome.claimed for outcome in recorded.written)
         if recorded.parked:
             self._park(recorded.parked)
         if recorded.ready:
+            # Callbacks first: who waits for them waits for all that others are told before.
             self._load.bell.ring()
             self._to_notify.update(recorded.ready.values())
+        for hook in hooks:
+            self._executors.call(hook)
+        self._announcements.put(recorded)
 
     def _count_late(self, count: int) -> None:
         try:
