@@ -38,12 +38,13 @@ def _note_connection(sender: Any, **_: Any) -> None:
 
 
 def reuse_connections() -> None:
-    """Keep connections from task to task in this process, before it has made any. What the project
-    says about their age stands, if it is not Django's default; pools keep their own."""
+    """Keep connections from task to task in this process, before it has made any: each is asked
+    whether it is still there before a task uses it. What the project says about their age stands,
+    if it is not Django's default; pools keep their own."""
     for alias in connections:
         settings = connections.settings[alias]
         if settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool"):
-            settings["CONN_MAX_AGE"] = REUSED_FOR
+            settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 
 def has_connected() -> bool:
