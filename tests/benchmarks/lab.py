@@ -117,7 +117,7 @@ def scratch_database(kind: str) -> Iterator[None]:
     os.environ[services.DATABASE] = kind
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with _new_database(kind) as name:
+    with new_database(kind) as name:
         os.environ[services.DATABASE_NAME] = name
 
         import django
@@ -133,14 +133,15 @@ def scratch_database(kind: str) -> Iterator[None]:
 @contextmanager
 def copied_database() -> Iterator[str]:
     """Another database with the tables of the default one: the name of its file, or its name."""
-    with _new_database(os.environ[services.DATABASE], "_copy") as name:
+    with new_database(os.environ[services.DATABASE], "_copy") as name:
         command = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
         subprocess.run(command, env=os.environ | {services.DATABASE_NAME: name}, check=True)
         yield name
 
 
 @contextmanager
-def _new_database(kind: str, suffix: str = "") -> Iterator[str]:
+def new_database(kind: str, suffix: str = "") -> Iterator[str]:
+    """A new database of that kind: the name of its file, or its name."""
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="tasksets-benchmark-") as directory:
             yield str(Path(directory, "database.sqlite3"))
@@ -177,6 +178,13 @@ def postgresql_address(database: str) -> str:
     return make_conninfo(
         dbname=database, **{words[key]: value for key, value in server.items() if value}
     )
+
+
+def postgresql_url(database: str) -> str:
+    """The same as one address."""
+    server = services.DATABASES["postgresql"].server or {}
+    user = f"{server['USER']}:{server['PASSWORD']}@" if server.get("USER") else ""
+    return f"postgresql://{user}{server['HOST']}:{server['PORT'] or 5432}/{database}"
 
 
 def mysql_address() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The same work on other task queues, beside ours."""
