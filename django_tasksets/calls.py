@@ -94,6 +94,8 @@ class SetSpec:
     """The same as a share of a sealed total."""
     origin: uuid.UUID | None = None
     """The set of which this one is a rerun."""
+    is_new: bool = False
+    """The id was made for this set, so there is no row that has it."""
     sealed: bool = True
     """False while subtasks may still be added: the set cannot finish before it is sealed."""
 

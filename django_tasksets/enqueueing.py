@@ -81,7 +81,10 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
         record.total = record.remaining = len(spool)
 
         def work() -> Settled:
-            _insert_set(store, record, spool)
+            if spec.is_new:
+                store.insert_set(record)
+            else:
+                _insert_set(store, record, spool)
             store.insert(chain(callbacks, spool))
             tell_enqueued(store, spec.id, record.total)
             is_empty = record.total == 0 and spec.sealed
@@ -219,7 +222,7 @@ def _insert_set(store: Store, record: TaskSetRecord, spool: Spool) -> None:
     sets = TaskSetRecord.objects.using(store.alias)
     saved = sets.filter(id=record.id).values_list("status", "saved_ids").first()
     if saved is None:
-        record.save(using=store.alias, force_insert=True)
+        store.insert_set(record)
         return
     status, saved_ids = saved
     if status != TaskSetStatus.SAVED:

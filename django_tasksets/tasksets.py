@@ -171,6 +171,7 @@ class TaskSet(MutableSequence[Any]):
             raise InvalidOption(f"TaskSet: related={self.related!r} is not a saved instance")
         return SetSpec(
             id=new_id() if taskset_id is None else parse_id(taskset_id),
+            is_new=taskset_id is None,
             name=self.name,
             metadata=self.metadata,
             owner=self.owner,

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from django.db.models import Model, QuerySet
 
 from ..calls import Seconds
+from ..models import TaskSetRecord
 from ..querysets import TaskSetQuerySet
 from ..statuses import Role, SubtaskStatus, TaskSetStatus
 
@@ -262,6 +263,10 @@ class Store(abc.ABC):
         that it gets on. Returns soon."""
 
     # Enqueue
+
+    @abc.abstractmethod
+    def insert_set(self, record: TaskSetRecord) -> None:
+        """Insert a set's row, with all its columns; raises IntegrityError if its id is taken."""
 
     @abc.abstractmethod
     def insert(self, rows: Iterable[NewSubtask]) -> None:

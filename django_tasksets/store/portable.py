@@ -6,15 +6,17 @@ import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
 from django.db import DatabaseError, OperationalError
 from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.functions import Coalesce, Concat, Greatest, Least, Length
 from django.db.models.lookups import LessThan
 
 from ..ids import parse_id
-from ..models import SubtaskRecord
+from ..models import SubtaskRecord, TaskSetRecord
 from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
 from .contract import (
@@ -40,6 +42,7 @@ REVOKED: Final = SubtaskStatus.REVOKED
 # What drivers and Django raise of columns that hold what no code of ours writes: a time that
 # Python has none for, for example.
 UNREADABLE_ROWS: Final = (ArithmeticError, DatabaseError, TypeError, ValueError)
+SET_FIELDS: Final = TaskSetRecord._meta.concrete_fields
 # What is over expires no more: so the index of what may holds nothing else.
 OVER: Final = {"finished_at": Now(), "expires_at": None}
 # How many characters of a subtask's history are kept; with more it begins anew.
@@ -52,6 +55,20 @@ class PortableStore(Transactions):
     """Guarded updates through the ORM, with row locks where the database has them."""
 
     # Enqueue
+
+    def insert_set(self, record: TaskSetRecord) -> None:
+        # The statement is the same each time; the ORM would make it anew from the model.
+        connection = self.connection
+        values = [field.get_db_prep_save(_value(record, field), connection) for field in SET_FIELDS]
+        with connection.cursor() as cursor:
+            cursor.execute(self._insert_set, values)
+
+    @cached_property
+    def _insert_set(self) -> str:
+        quote = self.connection.ops.quote_name
+        columns = ", ".join(quote(str(field.column)) for field in SET_FIELDS)
+        marks = ", ".join(["%s"] * len(SET_FIELDS))
+        return f"INSERT INTO {quote(TaskSetRecord._meta.db_table)} ({columns}) VALUES ({marks})"
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         for batch in batches(rows, BATCH):
@@ -349,6 +366,11 @@ class PortableStore(Transactions):
             mine.exclude(id__in=held_back).update(status=SubtaskStatus.READY)
             queues |= {name for key, name in found.items() if key not in held_back}
         return queues
+
+
+def _value(record: TaskSetRecord, field: Any) -> Any:
+    value = getattr(record, field.attname)
+    return field.db_default if isinstance(value, DatabaseDefault) else value
 
 
 def in_claim_order(rows: list[Claimed]) -> list[Claimed]:

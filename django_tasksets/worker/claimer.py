@@ -28,6 +28,8 @@ logger = logging.getLogger("django_tasksets")
 IDLE: Final[Seconds] = 30.0
 # How often a claimer that holds subtasks asks whether they are revoked.
 WATCH: Final[Seconds] = 0.5
+# How often one that holds more than it can execute at once looks whether that gets on.
+LOOK: Final[Seconds] = 0.05
 PROMOTED_AT_ONCE: Final = 1000
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
 LOOK_AHEAD: Final = 100
@@ -78,6 +80,7 @@ class Claimer(Bookkeeper):
         self._load.hungry = self._load.wants_end = False
         self._on_work()
         self._watch()
+        self._share()
         wanted = self._wanted()
         if wanted:
             claimed = self._claim(wanted)
@@ -89,7 +92,7 @@ class Claimer(Bookkeeper):
             return 0
         # Flag first, then look again: who took the last one in between has not seen the flag.
         self._load.hungry = self._load.wants_end = True
-        return 0 if self._wanted() else WATCH
+        return 0 if self._wanted() else self._pause()
 
     def sleep(self, timeout: Seconds) -> None:
         """Wait to be woken."""
@@ -166,7 +169,7 @@ class Claimer(Bookkeeper):
     def _dry(self) -> Seconds:
         """There is nothing more to claim now; returns how long to wait."""
         if not self._options.burst:
-            return WATCH if self._load.in_flight else IDLE
+            return self._pause() if self._load.in_flight else IDLE
         self._load.wants_end = True
         if not self._load.is_quiet:
             return WATCH
@@ -178,19 +181,25 @@ class Claimer(Bookkeeper):
             self._end()
         return 0
 
+    def _pause(self) -> Seconds:
+        return LOOK if self._executors.waiting() else WATCH
+
     def _end(self) -> None:
         self.over = True
         self.ended.set()
         self._on_end()
 
     def _watch(self) -> None:
-        """Learn which of the held subtasks are to be revoked, and give back what waits too long."""
+        """Learn which of the held subtasks are to be revoked."""
         now = time.monotonic()
         if not self._load.in_flight or now - self._watched < WATCH:
             return
         self._watched = now
         self._load.set_revoked(self._worker.store.flagged(self._worker.id))
         self._executors.loop.cancel(self._load.revoked(), REVOKED)
+
+    def _share(self) -> None:
+        """Give back what waits too long: others may be idle."""
         waiting = self._executors.waiting()
         if waiting and self._load.is_stalled():
             self._executors.give_back_unstarted()

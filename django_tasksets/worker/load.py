@@ -22,8 +22,9 @@ TOO_FAR: Final[Seconds] = 4 * AHEAD
 # How much to hold besides what the loop awaits: beyond it most has been executed, and is not
 # recorded because the database is slow or away, or not told because receivers are slow.
 MAX_HELD: Final = 3000
-# What waits for longer than this without anything moving is better off elsewhere.
-STALL: Final[Seconds] = 1.0
+# What waits for longer than this without anything moving is better off elsewhere, and begins there
+# about when it was thought to begin here.
+STALL: Final[Seconds] = 0.75 * AHEAD
 # The weight of the latest duration in the running mean.
 SMOOTHING: Final = 0.1
 

@@ -215,12 +215,30 @@ def empty_sets() -> None:
     connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), names))
 
 
+def size_on_disk(table: str) -> int:
+    """Of a table with its indexes, in bytes; on SQLite, of the file and its log."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        name = Path(connection.settings_dict["NAME"])
+        return sum(path.stat().st_size for path in name.parent.glob(f"{name.name}*"))
+    statements = {
+        "postgresql": "SELECT pg_total_relation_size(%s)",
+        "mysql": "SELECT data_length + index_length FROM information_schema.tables "
+        "WHERE table_schema = database() AND table_name = %s",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statements[connection.vendor], [table])
+        return int(cursor.fetchone()[0])
+
+
 # Workers
 
 
 @contextmanager
-def worker(*arguments: str) -> Iterator[int]:
-    """A real worker with its default options, up and idle; yields its supervisor's process id."""
+def worker(*arguments: str, processes: int = os.cpu_count() or 1) -> Iterator[int]:
+    """A real worker, by default with its default options, up and idle; yields its supervisor's
+    process id."""
     from django_tasksets.models import WorkerRecord
 
     from . import tasks
@@ -228,7 +246,7 @@ def worker(*arguments: str) -> Iterator[int]:
     command = [sys.executable, "-m", "django", "runtaskworker", "--verbosity=0", *arguments]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
-        wait_until(lambda: WorkerRecord.objects.count() >= (os.cpu_count() or 1))
+        wait_until(lambda: WorkerRecord.objects.count() >= processes)
         for _ in range(20):
             tasks.add.delay(1, 1).get(timeout=30)
         time.sleep(1)

@@ -72,9 +72,9 @@ def counts() -> tuple[int, int]:
     return TaskSetRecord.objects.count(), SubtaskRecord.objects.count()
 
 
-def memory(line: str) -> float:
-    """What Linux says of this process's memory, in MB."""
-    status = Path("/proc/self/status").read_text()
+def memory(line: str, pid: int | None = None) -> float:
+    """What Linux says of a process's memory, by default of this one's, in MB."""
+    status = Path(f"/proc/{pid or 'self'}/status").read_text()
     words = next(text for text in status.splitlines() if text.startswith(line)).split()
     return int(words[1]) / 1024
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
-from django_tasksets import task
+from django_tasksets import TaskSetResult, task
 
 
 @task
@@ -29,6 +30,26 @@ def stamp() -> float:
 def nap(seconds: float) -> None:
     """Waits, as for the answer of another server."""
     time.sleep(seconds)
+
+
+@task
+async def anap(seconds: float) -> None:
+    """Waits in the event loop."""
+    await asyncio.sleep(seconds)
+
+
+@task
+def spin(loops: int) -> int:
+    """Keeps a core busy."""
+    number = 1
+    for _ in range(loops):
+        number = number * 1103515245 % 2147483647
+    return number
+
+
+@task
+def finished(result: TaskSetResult) -> None:
+    """The callback of a set whose results nobody needs at once."""
 
 
 @task
