@@ -1,4 +1,4 @@
-"""Connections for bookkeeping, apart from those that user code shares."""
+"""Connections of workers: those for bookkeeping, apart from those that user code shares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Final
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
+
+from ..calls import Seconds
 
 # A network may break without a word. With the drivers' defaults a thread that waits for an answer
 # would then do so for a quarter of an hour, or for ever, while its worker's heartbeats say that all
@@ -25,6 +27,25 @@ TIMEOUTS: Final[dict[str, dict[str, Any]]] = {
     # These drivers can only limit how long a statement takes. None of ours takes seconds.
     "mysql": {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
 }
+
+
+# How long a connection of user code is kept for the next task, where Django's default would close
+# it after each: to connect takes longer than most of what is asked then.
+REUSED_FOR: Final[Seconds] = 60.0
+
+
+def reuse_connections() -> None:
+    """Keep connections from task to task in this process, before it has made any: each is asked
+    whether it is still there before a task uses it.
+
+    What the project says about their age stands, if it is not Django's default; pools keep their
+    own, and a file is opened soon.
+    """
+    for alias in connections:
+        settings = connections.settings[alias]
+        has_default = settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool")
+        if has_default and connections[alias].vendor != "sqlite":
+            settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 
 def private_connection(alias: str) -> BaseDatabaseWrapper:

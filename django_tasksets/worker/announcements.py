@@ -11,7 +11,8 @@ from ..calls import Seconds
 from ..control import revoke_rest
 from ..recording import Recorded
 from ..store.contract import Store
-from .connections import REUSED_FOR, clean_up, hang_up, has_connected
+from ..store.private import REUSED_FOR
+from .connections import clean_up, hang_up, has_connected
 from .load import Load
 
 logger = logging.getLogger("django_tasksets")

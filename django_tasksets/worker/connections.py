@@ -25,9 +25,6 @@ from ..store.contract import Store
 logger = logging.getLogger("django_tasksets")
 
 RETRY_EVERY: Final[Seconds] = 1.0
-# How long a connection of user code is kept for the next task, where Django's default would close
-# it after each: to connect takes longer than most of what is asked then.
-REUSED_FOR: Final[Seconds] = 60.0
 
 _this_thread = threading.local()
 
@@ -35,16 +32,6 @@ _this_thread = threading.local()
 @receiver(connection_created)
 def _note_connection(sender: Any, **_: Any) -> None:
     _this_thread.has_connected = True
-
-
-def reuse_connections() -> None:
-    """Keep connections from task to task in this process, before it has made any: each is asked
-    whether it is still there before a task uses it. What the project says about their age stands,
-    if it is not Django's default; pools keep their own."""
-    for alias in connections:
-        settings = connections.settings[alias]
-        if settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool"):
-            settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 
 def has_connected() -> bool:

@@ -18,8 +18,9 @@ from ..execution import Execution, Worker, conclude, give_back, prepare
 from ..recording import Recorded
 from ..statuses import SubtaskStatus
 from ..store.contract import Claimed, Outcome
+from ..store.private import REUSED_FOR
 from .board import Board
-from .connections import REUSED_FOR, clean_up, hang_up, has_connected
+from .connections import clean_up, hang_up, has_connected
 from .limits import Running, Threads
 from .load import Load
 from .loop import Loop

@@ -30,11 +30,12 @@ from ..models import WorkerRecord
 from ..statuses import SubtaskStatus
 from ..store import get_store
 from ..store.contract import Outcome
+from ..store.private import reuse_connections
 from ..wakeups import LocalBell
 from .announcements import Announcements
 from .board import Board
 from .claimer import Claimer
-from .connections import RETRY_EVERY, clean_up, dedicated, reuse_connections
+from .connections import RETRY_EVERY, clean_up, dedicated
 from .executor import Executors
 from .limits import Running, overtime
 from .load import Load

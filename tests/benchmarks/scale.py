@@ -59,7 +59,7 @@ def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
     before = memory("VmRSS")
     reset_peak()
     began = time.monotonic()
-    assert sum(value for _, value in result.iterate()) == COUNTS[-1] * (COUNTS[-1] - 1)
+    assert sum(result.iterate()) == COUNTS[-1] * (COUNTS[-1] - 1)
     yield lab.Figure(
         f"{COUNTS[-1]:,} results, iterated over",
         title,
