@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import select
+import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -11,17 +15,31 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..calls import Seconds
 from .contract import Bell, Listener
 
+# From Linux's inotify(7).
+IN_NONBLOCK: Final = os.O_NONBLOCK
+IN_CLOEXEC: Final = os.O_CLOEXEC
+IN_MODIFY: Final = 0x2
+EVENTS: Final = 65_536
+
 
 class FileListener(Listener):
-    """Watches for commits of others: `data_version` changes with each, at 4 µs a look."""
+    """Looks for commits of others: `data_version` changes with each, at 4 µs a look. It looks when
+    the kernel tells of a write to the file or its log; elsewhere, and now and then, unasked."""
 
     INTERVAL: Final = 0.004
+    # Where the kernel tells: without being told, for a file may be shared in ways of which it does
+    # not; and after it has told, which it does a moment before the commit can be seen.
+    UNASKED: Final = 0.1
+    ALERT: Final = 0.002
+    ALERT_FOR: Final = 0.01
     patience = 4
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         connection.ensure_connection()
         self._connection: Any = connection.connection
+        self._watch = _watch(Path(connection.settings_dict["NAME"]).parent)
         self._seen = self._version()
+        self._alert_until = 0.0
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -34,9 +52,42 @@ class FileListener(Listener):
             if version != self._seen:
                 self._seen = version
                 return True
-            if select.select([bell], [], [], min(left, self.INTERVAL))[0]:
+            if self._rest(left, bell):
                 return False
         return False
 
+    def _rest(self, timeout: Seconds, bell: Bell) -> bool:
+        """Wait until it is time to look again; whether the bell has rung."""
+        ends: list[Any] = [bell]
+        if self._watch is None:
+            timeout = min(timeout, self.INTERVAL)
+        elif time.monotonic() < self._alert_until:
+            timeout = min(timeout, self.ALERT)
+        else:
+            timeout = min(timeout, self.UNASKED)
+            ends.append(self._watch)
+        readable = select.select(ends, [], [], timeout)[0]
+        if self._watch is not None and self._watch in readable:
+            os.read(self._watch, EVENTS)
+            self._alert_until = time.monotonic() + self.ALERT_FOR
+        return bell in readable
+
     def close(self) -> None:
-        """Nothing to give back: the connection is the thread's own."""
+        if self._watch is not None:
+            os.close(self._watch)
+            self._watch = None
+
+
+def _watch(directory: Path) -> int | None:
+    """A descriptor that becomes readable when a file in the directory is written to: the log comes
+    and goes. None where there is no such thing."""
+    if not sys.platform.startswith("linux") or not directory.is_dir():
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC)
+    if descriptor < 0:
+        return None
+    if libc.inotify_add_watch(descriptor, os.fsencode(directory), IN_MODIFY) < 0:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,112 @@
+"""Hearing commits to an SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from django_tasksets.store import fileversion
+from django_tasksets.store.fileversion import FileListener
+from django_tasksets.wakeups import LocalBell
+
+SOON = 5.0
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "db.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("CREATE TABLE notes (text)")
+    return path
+
+
+def connect(file: Path) -> Any:
+    """What a listener needs of Django's connection."""
+    return SimpleNamespace(
+        connection=sqlite3.connect(file, isolation_level=None),
+        settings_dict={"NAME": file},
+        ensure_connection=lambda: None,
+    )
+
+
+@pytest.fixture(params=["told by the kernel", "not told"])
+def listener(
+    file: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FileListener]:
+    if request.param == "not told":
+        monkeypatch.setattr(fileversion, "_watch", lambda directory: None)
+    listener = FileListener(connect(file))
+    yield listener
+    listener.close()
+
+
+def write(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO notes VALUES ('new')")
+
+
+def test_a_commit_is_heard_soon(file: Path, listener: FileListener) -> None:
+    bell = LocalBell()
+    for _ in range(5):
+        timer = threading.Timer(0.02, write, [file])
+        timer.start()
+        assert listener.wait(SOON, bell)
+        timer.join()
+
+
+def test_a_commit_before_the_wait_is_heard_at_once(file: Path, listener: FileListener) -> None:
+    write(file)
+
+    assert listener.wait(0.01, LocalBell())
+
+
+def test_nothing_is_heard_of_what_is_rolled_back(file: Path, listener: FileListener) -> None:
+    other = sqlite3.connect(file)
+    other.execute("INSERT INTO notes VALUES ('not yet')")
+    other.rollback()
+
+    assert not listener.wait(0.05, LocalBell())
+
+
+def test_a_commit_takes_long_to_be_finished(file: Path, listener: FileListener) -> None:
+    other = sqlite3.connect(file, check_same_thread=False)
+    other.execute("INSERT INTO notes VALUES ('not yet')")
+    timer = threading.Timer(0.1, other.commit)
+    timer.start()
+
+    assert listener.wait(SOON, LocalBell())
+    timer.join()
+
+
+def test_the_bell_ends_the_wait(listener: FileListener) -> None:
+    bell = LocalBell()
+    bell.ring()
+    began = time.monotonic()
+
+    assert not listener.wait(SOON, bell)
+    assert time.monotonic() - began < SOON
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel is asked")
+def test_a_listener_leaves_nothing_open(file: Path) -> None:
+    def watching() -> int:
+        names = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return sum("inotify" in name for name in names)
+
+    before = watching()
+    listener = FileListener(connect(file))
+    assert watching() == before + 1
+
+    listener.close()
+
+    assert watching() == before
