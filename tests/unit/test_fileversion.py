@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 import threading
@@ -100,7 +99,7 @@ def test_the_bell_ends_the_wait(listener: FileListener) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel is asked")
 def test_a_listener_leaves_nothing_open(file: Path) -> None:
     def watching() -> int:
-        names = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        names = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
         return sum("inotify" in name for name in names)
 
     before = watching()
