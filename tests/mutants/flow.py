@@ -99,7 +99,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "one outcome", "a batch has one outcome for a subtask",
-        "recording.py", "if len(first) != len(wanted):", "if False:", FIRST,
+        "recording.py", "if len({outcome.claimed.id.int for outcome in outcomes}) != len(wanted):",
+        "if False:", FIRST,
     ),
     Mutant(
         "refusals", "what the database refuses does not take the others with it",

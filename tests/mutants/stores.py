@@ -32,9 +32,18 @@ FENCES: Final = (
         "store/postgresql.py", " AND worker_id = %(worker_id)s", "", NATIVE, POSTGRESQL,
     ),
     Mutant(
-        "fence, worker: portable", "who holds a row when anything else is, or on MariaDB anything",
-        "store/portable.py", "id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id",
-        "id__in=batch, status=SubtaskStatus.RUNNING", (*NATIVE, *PORTABLE), (*SQLITE, *MARIADB),
+        "fence, worker: portable", "who holds a row when anything else is",
+        "store/portable.py", "id__in=ids, status=SubtaskStatus.RUNNING, worker_id=worker_id",
+        "id__in=ids, status=SubtaskStatus.RUNNING", (*NATIVE, *PORTABLE),
+    ),
+    Mutant(
+        "fence, worker: MySQL", "who holds a row when anything is recorded",
+        "store/mysql.py", "AND worker_id = %s ORDER BY", "AND %s IS NOT NULL ORDER BY", NATIVE,
+        MARIADB,
+    ),
+    Mutant(
+        "fence, status: MySQL", "whether a row still runs",
+        "store/mysql.py", "AND status = 'RUNNING' AND worker_id", "AND worker_id", NATIVE, MARIADB,
     ),
     Mutant(
         "fence, claims: SQLite", "which claim a success is the end of",
@@ -60,8 +69,8 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, status: portable", "so is anything else",
-        "store/portable.py", "id__in=batch, status=SubtaskStatus.RUNNING, worker_id=worker_id",
-        "id__in=batch, worker_id=worker_id", (*NATIVE, *PORTABLE), (*SQLITE, *MARIADB),
+        "store/portable.py", "id__in=ids, status=SubtaskStatus.RUNNING, worker_id=worker_id",
+        "id__in=ids, worker_id=worker_id", (*NATIVE, *PORTABLE),
     ),
     Mutant(
         "matched rows: SQLite", "how many rows matched is asked",
@@ -192,8 +201,8 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: sets", "sets are locked in the order of their ids",
-        "store/postgresql.py", "WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id",
-        "WHERE id = ANY (%(ids)s::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
+        "store/postgresql.py", "WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id",
+        "WHERE id = ANY (%(ids)b::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
     ),
     Mutant(
         "order of locks: members first", "members are locked before their sets",

@@ -99,7 +99,8 @@ def test_the_bell_ends_the_wait(listener: FileListener) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel is asked")
 def test_a_listener_leaves_nothing_open(file: Path) -> None:
     def watching() -> int:
-        names = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        paths = Path("/proc/self/fd").iterdir()
+        names = (str(path.readlink()) for path in paths if path.is_symlink())
         return sum("inotify" in name for name in names)
 
     before = watching()
