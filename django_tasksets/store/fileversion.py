@@ -26,6 +26,8 @@ class FileListener(Listener):
     """Looks for commits of others: `data_version` changes with each, at 4 µs a look. It looks when
     the kernel tells of a write to the file or its log; elsewhere, and now and then, unasked."""
 
+    # Between two looks, and after one that has found something: workers that write all the time are
+    # not woken by each write.
     INTERVAL: Final = 0.004
     # Where the kernel tells: without being told, for a file may be shared in ways of which it does
     # not; and after it has told, which it does a moment before the commit can be seen.
@@ -39,7 +41,7 @@ class FileListener(Listener):
         self._connection: Any = connection.connection
         self._watch = _watch(Path(connection.settings_dict["NAME"]).parent)
         self._seen = self._version()
-        self._alert_until = 0.0
+        self._alert_until = self._heard = 0.0
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -47,10 +49,13 @@ class FileListener(Listener):
 
     def wait(self, timeout: Seconds, bell: Bell) -> bool:
         deadline = time.monotonic() + timeout
+        pause = self._heard + self.INTERVAL - time.monotonic()
+        if pause > 0 and select.select([bell], [], [], min(timeout, pause))[0]:
+            return False
         while (left := deadline - time.monotonic()) > 0:
             version = self._version()
             if version != self._seen:
-                self._seen = version
+                self._seen, self._heard = version, time.monotonic()
                 return True
             if self._rest(left, bell):
                 return False

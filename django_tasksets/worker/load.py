@@ -236,8 +236,8 @@ class Load:
         return max(0, self._threads - sum(self._busy) - waiting)
 
     def is_stalled(self) -> bool:
-        """Nothing has begun for a while: what waits would wait behind something long."""
-        return time.monotonic() - self._moved > STALL
+        """All threads have been busy for a while: what waits would wait behind something long."""
+        return all(self._busy) and time.monotonic() - self._moved > STALL
 
     def is_far_ahead(self, waiting: int) -> bool:
         """What waits would take much longer than was thought when it was claimed: it keeps others
