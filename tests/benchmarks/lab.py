@@ -180,13 +180,6 @@ def postgresql_address(database: str) -> str:
     )
 
 
-def postgresql_url(database: str) -> str:
-    """The same as one address."""
-    server = services.DATABASES["postgresql"].server or {}
-    user = f"{server['USER']}:{server['PASSWORD']}@" if server.get("USER") else ""
-    return f"postgresql://{user}{server['HOST']}:{server['PORT'] or 5432}/{database}"
-
-
 def mysql_address() -> dict[str, Any]:
     """How to connect to the server of MySQL or MariaDB."""
     server = services.DATABASES["mysql"].server or {}

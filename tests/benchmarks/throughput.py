@@ -50,27 +50,27 @@ def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
     yield lab.Figure(f"{COUNT:,} calls: the same of enqueueing", title, lab.spread(shares))
 
 
-def run_floor(kind: str, database: str, batch: int) -> Timing:
+def run_floor(kind: str, database: str, batch: int, count: int = COUNT) -> Timing:
     loop = floor(kind, database, batch)
     try:
         loop.empty()
-        return loop.run(COUNT)
+        return loop.run(count)
     finally:
         loop.close()
 
 
-def run_ours() -> Timing:
+def run_ours(count: int = COUNT) -> Timing:
     from django_tasksets import TaskSet
     from tests.benchmarks.tasks import add, total
 
     lab.empty_sets()
     began = time.time()
-    calls = (add.subtask((i, i)) for i in range(COUNT))
+    calls = (add.subtask((i, i)) for i in range(count))
     result = TaskSet(calls, on_success=total.subtask()).apply_async()
     enqueued = time.time()
     callback = result.callbacks["on_success"]
     lab.wait_until(callback.ready, pause=0.1)
-    assert callback.get() == COUNT * (COUNT - 1)
+    assert callback.get() == count * (count - 1)
     record = callback.record
     assert record is not None
     assert record.started_at is not None
