@@ -123,11 +123,18 @@ def test_nothing_is_claimed_beside_one_that_is_alone(load: Load) -> None:
 
 def test_what_does_not_move_is_noticed(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     take(load, 1)
-    assert not load.is_stalled()
+    for slot in range(3):
+        load.begin(slot, waiting=1)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.5)
+    # One of the threads may be about to take it.
+    assert not load.is_stalled()
+    load.begin(3, waiting=1)
+    assert not load.is_stalled()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)
     assert load.is_stalled()
-    load.begin(0, waiting=1)
+    load.end(0, waiting=1)
+    load.begin(0, waiting=0)
     assert not load.is_stalled()
     load.observe(0.0)
     load.slow_down()
