@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests import services
 from tests.benchmarks import lab
 
-SCRIPTS = ("throughput", "latency", "fairness", "memory")
+SCRIPTS = ("throughput", "latency", "fairness", "memory", "many", "scale", "work")
 
 
 def run() -> int:

@@ -21,7 +21,7 @@ from tests.benchmarks.floor import Timing, floor
 
 COUNT = 10_000
 BATCHES = (200, 500, 1000)
-TARGET = 0.4
+TARGETS = {"postgresql": 0.9, "sqlite": 0.6, "mysql": 0.6}
 
 
 def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
@@ -43,9 +43,10 @@ def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
     # Of what was measured side by side: the machine is not equally fast all the time.
     pairs = list(zip(best_floor, ours, strict=True))
     shares = [theirs.whole / our.whole for theirs, our in pairs]
-    met = statistics.median(shares) >= TARGET
+    target = TARGETS[kind]
+    met = statistics.median(shares) >= target
     name = f"{COUNT:,} calls: its speed as a share of the floor's"
-    yield lab.Figure(name, title, lab.spread(shares), f"≥ {TARGET}", met)
+    yield lab.Figure(name, title, lab.spread(shares), f"≥ {target}", met)
     shares = [theirs.enqueue / our.enqueue for theirs, our in pairs]
     yield lab.Figure(f"{COUNT:,} calls: the same of enqueueing", title, lab.spread(shares))
 
