@@ -62,6 +62,8 @@ def clean_up() -> None:
                 drop(connection.alias)
             else:
                 connection.close_if_unusable_or_obsolete()
+                # Now, and not when it is next used: a task may have closed it behind Django's back.
+                connection.close_if_health_check_failed()
                 forget_queries(connection)
         except Exception as error:  # noqa: BLE001  some drivers will not close what is closed
             logger.warning("connection dropped db=%r error=%r", connection.alias, error)
