@@ -11,8 +11,7 @@ from ..calls import Seconds
 from ..control import revoke_rest
 from ..recording import Recorded
 from ..store.contract import Store
-from ..store.private import REUSED_FOR
-from .connections import clean_up, hang_up, has_connected
+from .connections import clean_up, next_of
 from .load import Load
 
 logger = logging.getLogger("django_tasksets")
@@ -38,17 +37,9 @@ class Announcements(threading.Thread):
         self._queue.put(None)
         self.join(timeout)
 
-    def _next(self) -> Recorded | None:
-        if has_connected():
-            try:
-                return self._queue.get(timeout=REUSED_FOR)
-            except queue.Empty:
-                hang_up()
-        return self._queue.get()
-
     def run(self) -> None:
         """Tell until told to stop."""
-        while (recorded := self._next()) is not None:
+        while (recorded := next_of(self._queue)) is not None:
             try:
                 clean_up()
                 for taskset_id in recorded.settled.over_limit:

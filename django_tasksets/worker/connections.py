@@ -7,11 +7,12 @@ of signals) runs on its thread's ordinary ones, and is cleaned up after.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,8 +22,11 @@ from django.dispatch import receiver
 from ..calls import Seconds
 from ..store import get_store
 from ..store.contract import Store
+from ..store.private import REUSED_FOR
 
 logger = logging.getLogger("django_tasksets")
+
+T = TypeVar("T")
 
 RETRY_EVERY: Final[Seconds] = 1.0
 
@@ -39,11 +43,16 @@ def has_connected() -> bool:
     return getattr(_this_thread, "has_connected", False)
 
 
-def hang_up() -> None:
-    """Close all of this thread's connections: it has been idle for long."""
-    for connection in connections.all(initialized_only=True):
-        drop(connection.alias)
-    _this_thread.has_connected = False
+def next_of(jobs: queue.SimpleQueue[T]) -> T:
+    """The next job of this thread; while there is none for long, it holds no connection."""
+    if has_connected():
+        try:
+            return jobs.get(timeout=REUSED_FOR)
+        except queue.Empty:
+            for connection in connections.all(initialized_only=True):
+                drop(connection.alias)
+            _this_thread.has_connected = False
+    return jobs.get()
 
 
 def clean_up() -> None:

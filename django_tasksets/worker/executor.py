@@ -18,9 +18,8 @@ from ..execution import Execution, Worker, conclude, give_back, prepare
 from ..recording import Recorded
 from ..statuses import SubtaskStatus
 from ..store.contract import Claimed, Outcome
-from ..store.private import REUSED_FOR
 from .board import Board
-from .connections import clean_up, hang_up, has_connected
+from .connections import clean_up, next_of
 from .limits import Running, Threads
 from .load import Load
 from .loop import Loop
@@ -96,7 +95,7 @@ class Executors:
     def _run(self, slot: int) -> None:
         last = 0.0
         while True:
-            job = self._next()
+            job = next_of(self._inbox)
             self._worker.store.pace()
             if time.monotonic() - last > IDLE:
                 clean_up()
@@ -114,15 +113,6 @@ class Executors:
                 os._exit(0)
             clean_up()
             last = time.monotonic()
-
-    def _next(self) -> Job:
-        """The next job; while there is none for long, no connection is held."""
-        if has_connected():
-            try:
-                return self._inbox.get(timeout=REUSED_FOR)
-            except queue.Empty:
-                hang_up()
-        return self._inbox.get()
 
     def _call(self, job: Callable[[], None], slot: int) -> None:
         self._load.begin(slot, self._inbox.qsize())
