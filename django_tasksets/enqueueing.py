@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
-from typing import TypeVar
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
@@ -39,8 +39,6 @@ from .store.contract import NewSubtask, Store, batches
 from .store.moments import Now
 from .wakeups import wake_on_commit
 
-T = TypeVar("T")
-
 CHUNK = 500
 MAX_NAME = 200
 
@@ -53,12 +51,9 @@ def enqueue(call: Call) -> uuid.UUID:
     """
     store = get_store()
     rows = [Packer(store).member(call, None)]
-
-    def work() -> None:
-        store.insert(rows)
-        wake_on_commit(store, ready_queues(rows))
-
-    _write(store, work, rows)
+    with _naming_what_is_taken(store, rows):
+        store.run_statement(lambda: store.insert(rows))
+    wake_on_commit(store, ready_queues(rows))
     key = uuid.UUID(rows[0].id)
     run_eagerly(store, [key])
     return key
@@ -79,13 +74,16 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
         for position, call in enumerate(calls):
             spool.append(packer.member(call, position, f"subtask {position}"))
         record.total = record.remaining = len(spool)
+        is_large = len(callbacks) + len(spool) > store.set_in_one_statement
 
         def work() -> Settled:
+            first = callbacks if is_large else [*callbacks, *spool]
             if spec.is_new:
-                store.insert_set(record)
+                store.insert_set(record, first)
             else:
-                _insert_set(store, record, spool)
-            store.insert(chain(callbacks, spool))
+                _insert_set(store, record, spool, first)
+            if is_large:
+                store.insert(spool)
             tell_enqueued(store, spec.id, record.total)
             is_empty = record.total == 0 and spec.sealed
             settled = settle(store, [nothing(spec.id)]) if is_empty else Settled()
@@ -93,7 +91,9 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
             tell_on_commit(store, settled)
             return settled
 
-        settled = _write(store, work, chain(callbacks, spool), spec.id)
+        is_one_statement = spec.is_new and not is_large and record.total > 0
+        with _naming_what_is_taken(store, chain(callbacks, spool), spec.id):
+            settled = (store.run_statement if is_one_statement else store.run)(work)
         if current().ALWAYS_EAGER:
             released = [callback.id for callback in settled.released]
             run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
@@ -121,7 +121,8 @@ def add(taskset_id: uuid.UUID, calls: Iterable[Call]) -> list[uuid.UUID]:
             wake_on_commit(store, set() if is_paused else spool.queues)
 
         if len(spool):
-            _write(store, work, spool)
+            with _naming_what_is_taken(store, spool):
+                store.run(work)
         keys = [uuid.UUID(row.id) for row in spool]
     run_eagerly(store, keys)
     return keys
@@ -217,12 +218,14 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _insert_set(store: Store, record: TaskSetRecord, spool: Spool) -> None:
-    """Write the set's row, in place of a saved one with the same subtasks."""
+def _insert_set(
+    store: Store, record: TaskSetRecord, spool: Spool, first: Sequence[NewSubtask]
+) -> None:
+    """Write the set's row, in place of a saved one with the same subtasks, and the first rows."""
     sets = TaskSetRecord.objects.using(store.alias)
     saved = sets.filter(id=record.id).values_list("status", "saved_ids").first()
     if saved is None:
-        store.insert_set(record)
+        store.insert_set(record, first)
         return
     status, saved_ids = saved
     if status != TaskSetStatus.SAVED:
@@ -234,6 +237,7 @@ def _insert_set(store: Store, record: TaskSetRecord, spool: Spool) -> None:
     mine = sets.filter(id=record.id, status=TaskSetStatus.SAVED, discarded_at=None)
     if not mine.update(**{name: getattr(record, name) for name in fields}):
         raise AlreadyApplied(f"the task set {record.id} has been applied already")
+    store.insert(first)
 
 
 def _make_room(store: Store, taskset_id: uuid.UUID, count: int) -> tuple[int, int, bool]:
@@ -272,15 +276,13 @@ def _refusal(record: TaskSetRecord | None, taskset_id: uuid.UUID) -> Exception:
 # Writing
 
 
-def _write(
-    store: Store,
-    work: Callable[[], T],
-    rows: Iterable[NewSubtask],
-    taskset_id: uuid.UUID | None = None,
-) -> T:
-    """Run `work`; if an id is taken, say which."""
+@contextmanager
+def _naming_what_is_taken(
+    store: Store, rows: Iterable[NewSubtask], taskset_id: uuid.UUID | None = None
+) -> Iterator[None]:
+    """If an id is taken, say which."""
     try:
-        return store.run(work)
+        yield
     except IntegrityError as error:
         sets = TaskSetRecord.objects.using(store.alias)
         if taskset_id is not None and sets.filter(id=taskset_id).exists():

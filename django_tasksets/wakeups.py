@@ -7,9 +7,11 @@ import logging
 import os
 import select
 from collections.abc import Iterable
+from typing import Final
 
 from django.db import connections, transaction
 
+from . import redis
 from .calls import Seconds
 from .conf import current
 from .store.contract import Bell, Listener, Store
@@ -53,11 +55,45 @@ class PollListener(Listener):
         """Nothing to give back."""
 
 
+# How often to look, in poll intervals, where hints come and are seldom lost.
+PATIENCE: Final = 4
+
+
+def patience(store: Store) -> int:
+    """After how many poll intervals to look for work of which no hint has told."""
+    hears = store.hears and current().WAKEUPS != "off"
+    return PATIENCE if hears or _over_redis(store) else 1
+
+
 def listen(store: Store) -> Listener:
     """The best listener that there is for this thread, which has a dedicated connection."""
-    if current().WAKEUPS == "off":
-        return PollListener()
-    return store.listen() or PollListener()
+    if _over_redis(store):
+        return redis.RedisListener()
+    listener = None if current().WAKEUPS == "off" else store.listen()
+    return listener or PollListener()
+
+
+def can_wake(store: Store) -> bool:
+    """Whether wake() does anything."""
+    return _over_redis(store) or (current().WAKEUPS != "off" and store.can_notify())
+
+
+def wake(store: Store, queues: Iterable[str]) -> None:
+    """Wake workers that wait for one of the queues, on other hosts too; outside a transaction.
+
+    Raises the database's errors, where it is the database that wakes them.
+    """
+    if _over_redis(store):
+        redis.publish()
+    elif can_wake(store):
+        store.notify(queues)
+
+
+def _over_redis(store: Store) -> bool:
+    """Whether hints go over Redis: that is asked for, or there is it and nothing else."""
+    settings = current()
+    is_asked = settings.WAKEUPS == "redis" or (settings.WAKEUPS == "auto" and not store.hears)
+    return is_asked and settings.REDIS is not None
 
 
 class _WakeUp:
@@ -70,14 +106,14 @@ class _WakeUp:
         self.queues: set[str] = set()
 
     def __call__(self) -> None:
-        self.store.notify(self.queues)
+        wake(self.store, self.queues)
 
 
 def wake_on_commit(store: Store, queues: Iterable[str]) -> None:
     """Wake workers that wait for one of the queues once the current transaction commits: with one
     hint for each transaction, and none if there are no queues."""
     names = set(queues)
-    if not names or current().WAKEUPS == "off" or not store.can_notify():
+    if not names or not can_wake(store):
         return
     for _, registered, *_ in connections[store.alias].run_on_commit:
         if isinstance(registered, _WakeUp):

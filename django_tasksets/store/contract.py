@@ -210,6 +210,8 @@ class Store(abc.ABC):
     """How many subtasks a claim takes at most."""
     records_at_once: int = 300
     """How many outcomes a recording has at most."""
+    set_in_one_statement: int = 0
+    """How many subtasks insert_set() inserts by the same statement as their set."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -235,6 +237,11 @@ class Store(abc.ABC):
         jitter, unless the caller's own transaction is open around it: then `work` is a savepoint
         and the error is raised. What `work` leaves outside the database it leaves for each call.
         """
+
+    @abc.abstractmethod
+    def run_statement(self, work: Callable[[], T]) -> T:
+        """What run() does, for `work` that executes one statement: it is a transaction by itself,
+        and takes one round trip."""
 
     @abc.abstractmethod
     def locked(self, queryset: QuerySet[M, M], *, skip: bool) -> QuerySet[M, M]:
@@ -265,13 +272,15 @@ class Store(abc.ABC):
     # Enqueue
 
     @abc.abstractmethod
-    def insert_set(self, record: TaskSetRecord) -> None:
-        """Insert a set's row, with all its columns; raises IntegrityError if its id is taken."""
+    def insert_set(self, record: TaskSetRecord, rows: Sequence[NewSubtask]) -> None:
+        """Insert a set's row, with all its columns, and a few of its subtasks: together in one
+        statement if there are not more than `set_in_one_statement`. Raises IntegrityError if an id
+        or a position is taken."""
 
     @abc.abstractmethod
     def insert(self, rows: Iterable[NewSubtask]) -> None:
-        """Insert subtasks, in bulk, on the caller's transaction. Raises IntegrityError if an id
-        or a position is taken."""
+        """Insert subtasks, in bulk, on the caller's transaction; a single one in one statement.
+        Raises IntegrityError if an id or a position is taken."""
 
     # Claim
 
@@ -366,6 +375,9 @@ class Store(abc.ABC):
 
     # Wake-ups
 
+    hears: bool = False
+    """Whether the database itself tells of commits: listen() returns a listener."""
+
     def can_notify(self) -> bool:
         """Whether the database itself can wake a waiting worker."""
         return False
@@ -376,8 +388,8 @@ class Store(abc.ABC):
         raise NotImplementedError
 
     def listen(self) -> Listener | None:
-        """A listener for this thread, which has a dedicated connection, or None: then the worker
-        polls."""
+        """A listener for this thread, on its dedicated connection, which can be used for other
+        things between two waits; None where there is no such thing."""
         return None
 
 
@@ -390,9 +402,6 @@ class Bell(Protocol):
 
 class Listener(abc.ABC):
     """Waits for hints that work is there. A hint may be lost, doubled or wrong."""
-
-    patience: float = 1
-    """How many poll intervals to wait: more where hints are seldom lost."""
 
     @abc.abstractmethod
     def wait(self, timeout: Seconds, bell: Bell) -> bool:

@@ -34,7 +34,6 @@ class FileListener(Listener):
     UNASKED: Final = 0.1
     ALERT: Final = 0.002
     ALERT_FOR: Final = 0.01
-    patience = 4
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         connection.ensure_connection()

@@ -56,19 +56,24 @@ class PortableStore(Transactions):
 
     # Enqueue
 
-    def insert_set(self, record: TaskSetRecord) -> None:
-        # The statement is the same each time; the ORM would make it anew from the model.
-        connection = self.connection
-        values = [field.get_db_prep_save(_value(record, field), connection) for field in SET_FIELDS]
-        with connection.cursor() as cursor:
-            cursor.execute(self._insert_set, values)
+    def insert_set(self, record: TaskSetRecord, rows: Sequence[NewSubtask]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.set_statement, self.set_values(record))
+        self.insert(rows)
 
     @cached_property
-    def _insert_set(self) -> str:
+    def set_statement(self) -> str:
+        """Inserts a set's row. It is the same each time; the ORM would make it anew from the
+        model."""
         quote = self.connection.ops.quote_name
         columns = ", ".join(quote(str(field.column)) for field in SET_FIELDS)
         marks = ", ".join(["%s"] * len(SET_FIELDS))
         return f"INSERT INTO {quote(TaskSetRecord._meta.db_table)} ({columns}) VALUES ({marks})"
+
+    def set_values(self, record: TaskSetRecord) -> list[Any]:
+        """The values in a set's row, as `set_statement` takes them."""
+        connection = self.connection
+        return [field.get_db_prep_save(_value(record, field), connection) for field in SET_FIELDS]
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         for batch in batches(rows, BATCH):

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, Self
 
 import psycopg
 from django.db.backends.utils import CursorWrapper
+from django.db.models import CharField, TextField
 from psycopg.pq import Format
 
+from ..models import SubtaskRecord, TaskSetRecord
 from ..statuses import SubtaskStatus
-from .contract import LAST_CLAIM, Claimed, Listener, NewSubtask, Outcome, SetState, Tally, batches
+from .contract import (
+    LAST_CLAIM,
+    Claimed,
+    Listener,
+    NewSubtask,
+    Outcome,
+    SetState,
+    Tally,
+    WaitingCallback,
+    batches,
+)
+from .endings import EndingStore
 from .notifications import CHANNEL, NotificationListener
-from .portable import MAX_ERRORS, PortableStore, written
+from .portable import MAX_ERRORS, written
 from .tables import (
     CLAIMED_COLUMNS_OF_S,
     INSERT_COLUMNS,
@@ -34,6 +49,8 @@ NEVER_UNASKED: Final = 2**31
 # The class of errors about what is too large; of no class of Django's.
 LIMIT_EXCEEDED: Final = "54"
 
+# As many rows are inserted by one statement.
+FEW: Final = 50
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
 
 # The columns that may hold anything.
@@ -160,11 +177,12 @@ class PreparedCursor(psycopg.Cursor[Any]):
         return super().execute(query, params, **options | {"prepare": True})
 
 
-class PostgreSQLStore(PortableStore):
+class PostgreSQLStore(EndingStore):
     """Hot operations as single statements for whole batches."""
 
     claims_at_once = 1000
     records_at_once = 1000
+    set_in_one_statement = FEW
 
     def reconnect(self) -> None:
         super().reconnect()
@@ -213,15 +231,47 @@ class PostgreSQLStore(PortableStore):
 
     # Enqueue
 
+    def insert_set(self, record: TaskSetRecord, rows: Sequence[NewSubtask]) -> None:
+        if len(rows) > FEW:
+            super().insert_set(record, rows)
+            return
+        statement = f"WITH its_set AS ({self.set_statement}) {self._insert_few}"
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, [*self.set_values(record), as_json(rows)])
+
     def insert(self, rows: Iterable[NewSubtask]) -> None:
+        rest = iter(rows)
+        few = list(islice(rest, FEW + 1))
+        if len(few) <= FEW:
+            with self.connection.cursor() as cursor:
+                cursor.execute(self._insert_few, [as_json(few)])
+            return
         connection = self.connection
         with (
             connection.cursor() as cursor,
             connection.wrap_database_errors,
             cursor.copy(COPY) as copy,
         ):
-            for batch in batches(rows, 1000):
+            for batch in batches(chain(few, rest), 1000):
                 copy.write("".join(map(copy_line, batch)))
+
+    @cached_property
+    def _insert_few(self) -> str:
+        """Inserts subtasks from one JSON text. COPY, which is faster for many, takes a round trip
+        more."""
+        fields = {field.attname: field for field in SubtaskRecord._meta.concrete_fields}
+        # Not what is text: a cast would cut off what is too long.
+        types = [
+            ""
+            if isinstance(fields[name], CharField | TextField)
+            else f"::{fields[name].db_type(self.connection)}"
+            for name in NewSubtask._fields
+        ]
+        values = ", ".join(f"(new ->> {place}){kind}" for place, kind in enumerate(types))
+        return (
+            f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
+            f"SELECT {values} FROM json_array_elements(%s::json) new"
+        )
 
     # Claim
 
@@ -238,8 +288,7 @@ class PostgreSQLStore(PortableStore):
                 cursor.execute(statement, parameters)
                 return list(map(Claimed._make, cursor.fetchall()))
 
-        # Outside a transaction one statement is one by itself.
-        return self.run(work) if self.connection.in_atomic_block else work()
+        return self.run_statement(work)
 
     # Record
 
@@ -291,7 +340,23 @@ class PostgreSQLStore(PortableStore):
             cursor.execute(COUNT, parameters)
             return list(map(SetState._make, cursor.fetchall()))
 
+    # The end of a set
+
+    among = "= ANY (%s::uuid[])"
+    lock = "FOR NO KEY UPDATE"
+
+    def as_parameter(self, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+        return list(ids)
+
+    def time(self) -> str:
+        return "statement_timestamp()"
+
+    def as_callback(self, row: Sequence[Any]) -> WaitingCallback:
+        return WaitingCallback._make(row)
+
     # Wake-ups
+
+    hears = True
 
     def can_notify(self) -> bool:
         return True
@@ -302,6 +367,11 @@ class PostgreSQLStore(PortableStore):
 
     def listen(self) -> Listener:
         return NotificationListener(self.connection)
+
+
+def as_json(rows: Sequence[NewSubtask]) -> str:
+    """The rows as one text."""
+    return json.dumps(rows, default=_moment)
 
 
 def copy_line(row: NewSubtask) -> str:

@@ -24,10 +24,12 @@ from .contract import (
     Outcome,
     SetState,
     Tally,
+    WaitingCallback,
     batches,
 )
+from .endings import EndingStore
 from .fileversion import FileListener
-from .portable import MAX_ERRORS, PortableStore, in_claim_order
+from .portable import MAX_ERRORS, in_claim_order
 from .sqliterows import as_text, read
 from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
@@ -86,7 +88,7 @@ COUNT: Final = f"""
     WHERE id = %s RETURNING {STATE_COLUMNS}"""
 
 
-class SQLiteStore(PortableStore):
+class SQLiteStore(EndingStore):
     """Hot operations as prepared statements over many rows, each in one write transaction."""
 
     # Whoever has the one lock should get much done with it.
@@ -245,7 +247,24 @@ class SQLiteStore(PortableStore):
                 states += map(_state, cursor.fetchall())
         return states
 
+    # The end of a set
+
+    among = "IN (SELECT value FROM json_each(%s))"
+    lock = ""  # The file is.
+
+    def as_parameter(self, ids: Iterable[uuid.UUID]) -> str:
+        return json.dumps([key.hex for key in ids])
+
+    def time(self) -> str:
+        return f"'{as_text(self.now())}'"
+
+    def as_callback(self, row: Sequence[Any]) -> WaitingCallback:
+        one = WaitingCallback._make(row)
+        return one._replace(id=_uuid(one.id), taskset_id=_uuid(one.taskset_id))
+
     # Wake-ups
+
+    hears = True
 
     def listen(self) -> Listener:
         return FileListener(self.connection)
@@ -303,4 +322,8 @@ def _adapted(row: NewSubtask) -> tuple[Any, ...]:
 
 def _state(row: Sequence[Any]) -> SetState:
     state = SetState._make(row)
-    return state._replace(id=uuid.UUID(hex=str(state.id)), has_callbacks=bool(state.has_callbacks))
+    return state._replace(id=_uuid(state.id), has_callbacks=bool(state.has_callbacks))
+
+
+def _uuid(text: object) -> uuid.UUID:
+    return uuid.UUID(hex=str(text))

@@ -70,12 +70,21 @@ class Transactions(Store):
         return self.connection.in_atomic_block or not self.connection.get_autocommit()
 
     def run(self, work: Callable[[], T]) -> T:
+        def in_transaction() -> T:
+            with transaction.atomic(using=self.alias):
+                return work()
+
+        return self._repeated(in_transaction)
+
+    def run_statement(self, work: Callable[[], T]) -> T:
+        return self.run(work) if self.is_nested else self._repeated(work)
+
+    def _repeated(self, work: Callable[[], T]) -> T:
         tries = 1 if self.is_nested else TRIES
         deadline = time.monotonic() + PATIENCE
         for attempt in range(1, tries + 1):
             try:
-                with transaction.atomic(using=self.alias):
-                    return work()
+                return work()
             except DatabaseError as error:
                 is_last = attempt == tries or time.monotonic() > deadline
                 if is_last or not self.is_transient(error):

@@ -15,7 +15,8 @@ from ..exceptions import UnknownTask
 from ..execution import Worker
 from ..models import SubtaskRecord
 from ..statuses import SubtaskStatus
-from ..store.contract import Claimed
+from ..store.contract import Claimed, Listener
+from ..wakeups import listen
 from .executor import Executors
 from .load import Load
 from .loop import REVOKED
@@ -24,7 +25,7 @@ from .threads import Bookkeeper
 
 logger = logging.getLogger("django_tasksets")
 
-# How long an idle claimer sleeps without being woken: the heart looks oftener, and rings.
+# How long an idle claimer waits without being woken: the heart looks oftener, and rings.
 IDLE: Final[Seconds] = 30.0
 # How often a claimer that holds subtasks asks whether they are revoked.
 WATCH: Final[Seconds] = 0.5
@@ -62,6 +63,7 @@ class Claimer(Bookkeeper):
         self._watched = 0.0
         self._looked_ahead = 0.0
         self._is_unsure = False
+        self._listener: Listener | None = None
         self.ended = threading.Event()
         """There is nothing more to do for this process."""
         self.recycling = False
@@ -83,8 +85,9 @@ class Claimer(Bookkeeper):
         self._share()
         wanted = self._wanted()
         if wanted:
-            claimed = self._claim(wanted)
-            return 0 if claimed == wanted else self._dry()
+            if self._claim(wanted) < wanted and (pause := self._dry()):
+                self._listen(pause)
+            return 0
         if self.recycling and self._load.is_quiet:
             self._end()
             return 0
@@ -97,6 +100,15 @@ class Claimer(Bookkeeper):
     def sleep(self, timeout: Seconds) -> None:
         """Wait to be woken."""
         select.select([self._load.bell], [], [], timeout)
+        self._load.bell.hush()
+
+    def _listen(self, timeout: Seconds) -> None:
+        """Wait to be woken, or to be told that there is something to claim."""
+        if self._listener is None:
+            self._listener = listen(self.store)
+            # What came before was not heard.
+            return
+        self._listener.wait(timeout, self._load.bell)
         self._load.bell.hush()
 
     def _wanted(self) -> int:
@@ -151,8 +163,11 @@ class Claimer(Bookkeeper):
             self._executors.put(others, asynchronous)
 
     def reconnected(self) -> None:
-        """Take over what an earlier claim has brought without our knowing: its commit was not
-        acknowledged, and while this worker lives nobody else would."""
+        """Listen anew, and take over what an earlier claim has brought without our knowing: its
+        commit was not acknowledged, and while this worker lives nobody else would."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
         if not self._is_unsure:
             return
         held = {(claimed.id, claimed.claims) for claimed in self._load.held()}

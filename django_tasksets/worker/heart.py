@@ -1,9 +1,9 @@
 """The process that keeps the others alive in the database.
 
 Its main thread only listens to the supervisor. The pulse gives heartbeats and promotes what is due,
-the rescuer gives back what the dead held, the sweeper repairs, the ear hears wake-ups, and the
-display shows how the sets stand if that was asked for: each has a thread and a connection of its
-own, so that one that takes long holds up none of the others.
+the rescuer gives back what the dead held, the sweeper repairs, the lookout looks for work of which
+no hint has told, and the display shows how the sets stand if that was asked for: each has a thread
+and a connection of its own, so that one that takes long holds up none of the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..conf import current
 from ..store import get_store
 from .board import Board
 from .display import Display
-from .ear import Ear
+from .lookout import Lookout
 from .options import WorkerOptions
 from .pulse import Pulse
 from .upkeep import Rescuer, Sweeper
@@ -64,7 +64,7 @@ class Heart:
         self._messages = messages
         self._pulse = Pulse(store, options, board)
         self._rescuer = Rescuer(store, board, self._pulse)
-        self._vital = (self._pulse, self._rescuer, Ear(store, options, board))
+        self._vital = (self._pulse, self._rescuer, Lookout(store, options, board))
         self._sweeper = Sweeper(store)
         self._display = Display(store) if options.progress else None
 

@@ -14,6 +14,7 @@ from ..models import SubtaskRecord
 from ..statuses import SubtaskStatus
 from ..store.contract import Store
 from ..store.moments import Now
+from ..wakeups import wake
 from .board import DEAD, Board
 from .options import WorkerOptions
 from .threads import Bookkeeper
@@ -81,7 +82,7 @@ class Pulse(Bookkeeper):
             return min(TICK, left)
         queues = self.store.promote(PROMOTED_AT_ONCE)
         self._board.ring_all()
-        if queues and self.store.can_notify():
-            self.store.notify(queues)
+        if queues:
+            wake(self.store, queues)
         # Others may hold the rows that are due: look again soon, not at once.
         return 0 if queues else TICK / 10

@@ -17,6 +17,7 @@ from ..maintenance import count_late
 from ..recording import Recorded, record
 from ..statuses import SubtaskStatus
 from ..store.contract import Outcome, batches
+from ..wakeups import wake
 from .announcements import Announcements
 from .connections import drop, forget_queries
 from .executor import Executors
@@ -220,10 +221,10 @@ class Recorder(threading.Thread):
     def _notify(self) -> None:
         """Wake other processes, on other hosts too."""
         queues, self._to_notify = self._to_notify, set()
-        if not queues or not self._store.can_notify():
+        if not queues:
             return
         self._notify_at = time.monotonic() + NOTIFY_EVERY
         try:
-            self._store.notify(queues)
+            wake(self._store, queues)
         except Error as error:
             logger.warning("wake-up not sent error=%r", error)

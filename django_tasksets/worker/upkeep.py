@@ -13,6 +13,7 @@ from ..calls import Seconds
 from ..conf import current
 from ..maintenance import mark_lost, mark_silent_lost, rescue, sweep
 from ..store.contract import Store
+from ..wakeups import wake
 from .board import Board
 from .connections import clean_up
 from .pulse import Pulse
@@ -86,8 +87,7 @@ class Rescuer(Bookkeeper):
             if not rescue(self.store, **found):
                 return
             self._board.ring_all()
-            if self.store.can_notify():
-                self.store.notify([])
+            wake(self.store, [])
 
 
 class Sweeper(Bookkeeper):

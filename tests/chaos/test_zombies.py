@@ -84,9 +84,7 @@ class Pair:
         is left who could speak for it. The worker, its process, all of them, and the claim."""
         while True:
             wait_until(lambda: held.id in self._begun(), "it to be begun")
-            record = wait_until(lambda: self._running(held), "somebody to have it")
-            pid = WorkerRecord.objects.get(id=record.worker_id).pid
-            frozen = next(worker for worker in self.workers if pid in worker.children())
+            record, frozen, pid = wait_until(lambda: self._holder(held), "somebody to have it")
             everybody = [frozen.pid, *frozen.children()]
             send(signal.SIGSTOP, everybody)
             if can_be_written() and row(held).claims == record.claims:
@@ -96,9 +94,15 @@ class Pair:
     def _begun(self) -> set[str]:
         return {words[-1] for words in self._ledger.lines("begin")}
 
-    def _running(self, held: AsyncResult[int]) -> SubtaskRecord | None:
+    def _holder(self, held: AsyncResult[int]) -> tuple[SubtaskRecord, Worker, int] | None:
+        """The row, and who executes it: the worker and its process, unless it has just ended by
+        itself, because the machine is too busy for its lease."""
         record = row(held)
-        return record if record.status == SubtaskStatus.RUNNING else None
+        if record.status != SubtaskStatus.RUNNING or record.worker_id is None:
+            return None
+        pid = WorkerRecord.objects.get(id=record.worker_id).pid
+        alive = [worker for worker in self.workers if pid in worker.children()]
+        return (record, alive[0], pid) if alive else None
 
 
 def send(number: int, pids: list[int]) -> None:
