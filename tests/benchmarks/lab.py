@@ -25,6 +25,9 @@ from tests import services
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
+WAKEUPS = "TASKSETS_BENCHMARK_WAKEUPS"
+"""The environment variable that asks for others than the database's own."""
+
 # Figures
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -30,6 +31,9 @@ from tests.workers.tasks import (
     swallow_room,
     write,
 )
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import Settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -215,6 +219,21 @@ def test_an_idle_worker_begins_at_once(start: Start) -> None:
     # Where nothing tells of a commit, the worker looks twice a second.
     limit = 1.0 if connection.vendor == "mysql" else 0.25
     assert sorted(delays)[5] < limit
+
+
+@pytest.mark.usefixtures("requires_redis")
+def test_redis_wakes_an_idle_worker(start: Start, settings: Settings) -> None:
+    over_redis = {"WAKEUPS": "redis", "REDIS": "redis"}
+    settings.TASKSETS = settings.TASKSETS | over_redis
+    start("--processes", "1", settings=over_redis).wait_for_processes()
+    stamp.delay().get(timeout=30)
+
+    delays = []
+    for _ in range(10):
+        began = time.time()
+        delays.append(stamp.delay().get(timeout=30) - began)
+
+    assert sorted(delays)[5] < 0.25
 
 
 def test_polling_alone_is_enough(start: Start) -> None:
