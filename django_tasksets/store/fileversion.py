@@ -51,14 +51,14 @@ class FileListener(Listener):
         pause = self._heard + self.INTERVAL - time.monotonic()
         if pause > 0 and select.select([bell], [], [], min(timeout, pause))[0]:
             return False
-        while (left := deadline - time.monotonic()) > 0:
+        while True:
             version = self._version()
             if version != self._seen:
                 self._seen, self._heard = version, time.monotonic()
                 return True
-            if self._rest(left, bell):
+            left = deadline - time.monotonic()
+            if left <= 0 or self._rest(left, bell):
                 return False
-        return False
 
     def _rest(self, timeout: Seconds, bell: Bell) -> bool:
         """Wait until it is time to look again; whether the bell has rung."""

@@ -13,12 +13,14 @@ from ..conf import current
 from ..wakeups import LocalBell
 
 DEAD: Final = -1.0
-# A place begins with the moment when its last heartbeat was confirmed, how it ended, and whether it
-# rests.
+# A place begins with the moment when its last heartbeat was confirmed, how it ended, whether it
+# rests, and whether it waits to be told of work.
 MOMENT: Final = struct.Struct("d")
 HEADER_SIZE: Final = 2 * MOMENT.size
 # After the places: how many processes have died, and of how many what they held is given back.
 DEATHS: Final = struct.Struct("Q")
+# After them: the number of the place that listens for hints, counted from 1; or 0.
+NUMBER: Final = struct.Struct("Q")
 # How a process ended, by its own account; tasks may end it with any code.
 IN_ORDER: Final = 1
 GAVE_UP: Final = 2
@@ -38,7 +40,8 @@ class Board:
         self._slots = slots
         self._size = HEADER_SIZE + slots * SLOT.size
         self._deaths = places * self._size
-        self._memory = mmap.mmap(-1, self._deaths + 2 * DEATHS.size)
+        self._duty = self._deaths + 2 * DEATHS.size
+        self._memory = mmap.mmap(-1, self._duty + NUMBER.size)
         self.bells = [LocalBell() for _ in range(places)]
 
     def confirm(self, place: int, moment: float) -> None:
@@ -128,10 +131,42 @@ class Board:
         """Note that what the first so many of them held is given back."""
         DEATHS.pack_into(self._memory, self._deaths + DEATHS.size, number)
 
+    # Hints that there is work wake one process, which wakes the others if there is more than it
+    # takes: together they would be in each other's way, and all but one for nothing.
+
+    def listens(self, place: int) -> bool:
+        """Whether it is for this process to listen for hints: it is, or nobody does. Two that ask
+        at the same moment may both be told so."""
+        (number,) = NUMBER.unpack_from(self._memory, self._duty)
+        other = number - 1
+        if number and other != place and self.is_known(other) and not self.has_left(other):
+            return False
+        NUMBER.pack_into(self._memory, self._duty, place + 1)
+        return True
+
+    def listens_no_more(self, place: int) -> None:
+        """Note that the process has enough to do: if it was the one that listened, one of those
+        who wait is to do so."""
+        if NUMBER.unpack_from(self._memory, self._duty) == (place + 1,):
+            NUMBER.pack_into(self._memory, self._duty, 0)
+            self.ring_waiting(place)
+
+    def wait(self, place: int, *, waits: bool) -> None:
+        """Note whether the process waits to be told by another one that there is work."""
+        self._memory[place * self._size + MOMENT.size + 2] = waits
+
+    def ring_waiting(self, place: int) -> None:
+        """Wake all other processes that wait to be told: there may be more work than this one
+        takes, or nobody who listens."""
+        for other in range(self.places):
+            if other != place and self._memory[other * self._size + MOMENT.size + 2]:
+                self.bells[other].ring()
+
     def clear(self, place: int) -> None:
         """Make the place ready for another process."""
         start = place * self._size
         self._memory[start : start + self._size] = bytes(self._size)
+        self.listens_no_more(place)
 
     def ring_all(self) -> None:
         """Wake all workers that wait."""

@@ -17,6 +17,7 @@ from ..models import SubtaskRecord
 from ..statuses import SubtaskStatus
 from ..store.contract import Claimed, Listener
 from ..wakeups import listen
+from .board import Board
 from .executor import Executors
 from .load import Load
 from .loop import REVOKED
@@ -44,19 +45,15 @@ class Claimer(Bookkeeper):
         worker: Worker,
         load: Load,
         executors: Executors,
+        board: Board,
+        place: int,
         options: WorkerOptions,
-        may_claim: Callable[[], bool],
-        may_end: Callable[[], bool],
-        on_work: Callable[[], None],
-        on_rest: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         super().__init__(worker.store, "claimer")
         self._worker, self._load, self._executors = worker, load, executors
+        self._board, self._place = board, place
         self._options = options
-        self._may_claim = may_claim
-        self._may_end = may_end
-        self._on_work, self._on_rest = on_work, on_rest
         self._on_end = on_end
         self.claimed = 0
         """How many, since the start."""
@@ -74,20 +71,24 @@ class Claimer(Bookkeeper):
         self.over = True
         self._load.bell.ring()
         self.join(timeout)
+        self._board.listens_no_more(self._place)
 
     def turn(self) -> Seconds:
         """Claim and hand over; then wait, unless more may be there."""
-        if not self._may_claim():
+        if not self._board.is_known(self._place):
+            self._board.listens_no_more(self._place)
             return WATCH
         self._load.hungry = self._load.wants_end = False
-        self._on_work()
+        self._board.rest(self._place, rests=False)
         self._watch()
         self._share()
-        wanted = self._wanted()
-        if wanted:
-            if self._claim(wanted) < wanted and (pause := self._dry()):
-                self._listen(pause)
+        if wanted := self._wanted():
+            if self._claim(wanted) == wanted:
+                self._board.ring_waiting(self._place)
+            elif pause := self._dry():
+                self._wait_for_work(pause)
             return 0
+        self._board.listens_no_more(self._place)
         if self.recycling and self._load.is_quiet:
             self._end()
             return 0
@@ -102,14 +103,23 @@ class Claimer(Bookkeeper):
         select.select([self._load.bell], [], [], timeout)
         self._load.bell.hush()
 
-    def _listen(self, timeout: Seconds) -> None:
-        """Wait to be woken, or to be told that there is something to claim."""
+    def _wait_for_work(self, timeout: Seconds) -> None:
+        """Wait to be woken, or to be told that there is something to claim: by who tells all
+        workers, or by the process beside this one that listens to them."""
         if self._listener is None:
             self._listener = listen(self.store)
             # What came before was not heard.
             return
-        self._listener.wait(timeout, self._load.bell)
-        self._load.bell.hush()
+        # Flag first, then look again: who has rung the others in between has not seen the flag.
+        self._board.wait(self._place, waits=True)
+        if self._board.listens(self._place):
+            self._listener.wait(timeout, self._load.bell)
+            self._load.bell.hush()
+        elif not self._listener.wait(0, self._load.bell):
+            self.sleep(timeout)
+            # What all have been told meanwhile shall neither pile up nor be news the next time.
+            self._listener.wait(0, self._load.bell)
+        self._board.wait(self._place, waits=False)
 
     def _wanted(self) -> int:
         wanted = self._load.wanted(self._executors.waiting())
@@ -165,6 +175,7 @@ class Claimer(Bookkeeper):
     def reconnected(self) -> None:
         """Listen anew, and take over what an earlier claim has brought without our knowing: its
         commit was not acknowledged, and while this worker lives nobody else would."""
+        self._board.listens_no_more(self._place)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
@@ -188,8 +199,8 @@ class Claimer(Bookkeeper):
         self._load.wants_end = True
         if not self._load.is_quiet:
             return WATCH
-        self._on_rest()
-        if not self._may_end():
+        self._board.rest(self._place, rests=True)
+        if self._board.is_mourning or not self._board.others_rest(self._place):
             return WATCH
         # What has ended last may have released something, here or elsewhere.
         if not self.store.promote(PROMOTED_AT_ONCE) and not self._claim(1):

@@ -113,11 +113,9 @@ class WorkerProcess:
             worker,
             load,
             self._executors,
+            board,
+            place,
             options,
-            may_claim=lambda: board.is_known(place),
-            may_end=lambda: not board.is_mourning and board.others_rest(place),
-            on_work=lambda: board.rest(place, rests=False),
-            on_rest=lambda: board.rest(place, rests=True),
             on_end=self._wake.ring,
         )
 

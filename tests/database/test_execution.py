@@ -36,7 +36,7 @@ from django_tasksets.store.contract import Claimed, Outcome, Store
 from django_tasksets.wakeups import LocalBell
 from django_tasksets.worker import recorder as recorder_module
 from django_tasksets.worker.announcements import Announcements
-from django_tasksets.worker.board import Board
+from django_tasksets.worker.board import DEAD, Board
 from django_tasksets.worker.claimer import Claimer
 from django_tasksets.worker.connections import clean_up, dedicated
 from django_tasksets.worker.executor import Executors
@@ -266,21 +266,19 @@ class Parts:
     def __init__(self, worker: Worker) -> None:
         options = WorkerOptions(alias="default", processes=1, threads=2, async_concurrency=3)
         self.worker = worker
-        self.is_known = True
         self.load = Load(options, LocalBell(), at_once=500)
-        board = Board(places=1, slots=options.slots)
-        self.executors = Executors(worker, self.load, board, 0, options)
+        self.board = Board(places=1, slots=options.slots)
+        self.board.confirm(0, time.monotonic())
+        self.executors = Executors(worker, self.load, self.board, 0, options)
         self.announcements = Announcements(worker.store, self.load)
         self.recorder = Recorder(worker, self.load, self.executors, self.announcements)
         self.claimer = Claimer(
             worker,
             self.load,
             self.executors,
+            self.board,
+            0,
             options,
-            may_claim=lambda: self.is_known,
-            may_end=lambda: True,
-            on_work=lambda: None,
-            on_rest=lambda: None,
             on_end=lambda: None,
         )
 
@@ -352,10 +350,10 @@ def test_a_session_that_the_server_ends_is_no_fault_of_the_results(
 
 def test_who_is_not_known_to_live_claims_nothing(parts: Parts) -> None:
     ids = flow.enqueue(parts.worker.store, 2)
-    parts.is_known = False
+    parts.board.confirm(0, DEAD)
     assert parts.claim_all() == []
     assert flow.statuses_of(ids) == ["READY"] * 2
-    parts.is_known = True
+    parts.board.confirm(0, time.monotonic())
     assert len(parts.claim_all()) == 2
 
 

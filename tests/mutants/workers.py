@@ -26,7 +26,7 @@ WORKERS: Final = (
     ),
     Mutant(
         "unconfirmed, claims", "a worker that nobody confirms claims nothing",
-        "worker/claimer.py", "if not self._may_claim():", "if False:",
+        "worker/claimer.py", "if not self._board.is_known(self._place):", "if False:",
         (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
     ),
     Mutant(

@@ -116,6 +116,73 @@ def _ring(board: Board, in_child: Any) -> None:
     board.ring_all()
 
 
+# Who listens
+
+
+@pytest.fixture
+def three() -> Board:
+    """A board on which all three are alive."""
+    board = Board(places=3, slots=1)
+    for place in range(3):
+        board.confirm(place, time.monotonic())
+    return board
+
+
+def rung(board: Board) -> list[int]:
+    """Whose bells have rung since the last time."""
+    found = select.select(board.bells, [], [], 0)[0]
+    for bell in found:
+        bell.hush()
+    return [board.bells.index(bell) for bell in found]
+
+
+def test_one_process_listens_for_all(three: Board) -> None:
+    assert [three.listens(place) for place in (1, 0, 2, 1)] == [True, False, False, True]
+
+
+def test_when_it_has_enough_to_do_those_who_wait_are_woken(three: Board) -> None:
+    assert three.listens(1)
+    three.wait(2, waits=True)
+
+    three.listens_no_more(0)
+    assert rung(three) == []
+    three.listens_no_more(1)
+
+    assert rung(three) == [2]
+    assert three.listens(2)
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_who_cannot_listen_does_not(three: Board, is_lost: bool) -> None:
+    assert three.listens(0)
+
+    if is_lost:
+        three.confirm(0, DEAD)
+    else:
+        three.leave(0)
+
+    assert three.listens(1)
+
+
+def test_whose_process_has_died_is_replaced_at_once(three: Board) -> None:
+    assert three.listens(0)
+    three.wait(1, waits=True)
+
+    three.clear(0)
+
+    assert rung(three) == [1]
+    assert three.listens(1)
+
+
+def test_only_those_who_wait_are_woken_for_more(three: Board) -> None:
+    three.wait(0, waits=True)
+    three.wait(2, waits=True)
+
+    three.ring_waiting(0)
+
+    assert rung(three) == [2]
+
+
 # Children
 
 
