@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from .models import SubtaskRecord
 from .options import stored_options
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
-from .store.contract import Claimed, Outcome, Store, batches
+from .store.contract import Claimed, Outcome, Store
 
 logger = logging.getLogger("django_tasksets")
 
@@ -38,6 +38,8 @@ ROLES: Final = frozenset(Role.values)
 TRIES: Final = 10
 # How long it waits then, if it is not for a task that workers with newer code may know.
 AGAIN: Final[Seconds] = 10
+# How many return values are read at a time.
+PAGE: Final = 2000
 
 
 @dataclass(slots=True)
@@ -193,13 +195,9 @@ def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:
 
 def _results(store: Store, claimed: Claimed) -> list[Any]:
     """The members' return values in their order: read now, never copied into the callback."""
-    members = SubtaskRecord.objects.using(store.alias).filter(
-        taskset_id=claimed.taskset_id, position__gte=0
-    )
-    rows = members.order_by("position").values_list("return_value", flat=True)
     values: list[Any] = []
     # Many texts as one list are read in a fraction of the time that they take one by one.
-    for texts in batches(rows.iterator(chunk_size=2000), 2000):
+    for texts in _pages(store, claimed.taskset_id):
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             raise UnknownId("What a member of the set returned was forgotten")
@@ -208,6 +206,19 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
             raise UnreadableValue("What a member of the set returned is not the text of one value")
         values += decoded
     return values
+
+
+def _pages(store: Store, taskset_id: uuid.UUID | None) -> Iterator[list[str | None]]:
+    """The texts of the members' return values in their order. Each page is one query: a cursor on
+    the server takes five round trips, and not every database has one."""
+    members = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
+    members = members.order_by("position")
+    rest = members.filter(position__gte=0)
+    while page := list(rest.values_list("position", "return_value")[:PAGE]):
+        yield [text for _, text in page]
+        if len(page) < PAGE:
+            return
+        rest = members.filter(position__gt=page[-1][0])
 
 
 def returned(subtask_id: uuid.UUID, text: str | None) -> Any:

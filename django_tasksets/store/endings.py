@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from django.db.backends.utils import CursorWrapper
+
 from ..statuses import TaskSetStatus
 from .contract import WaitingCallback
 from .portable import PortableStore
@@ -38,7 +40,7 @@ class EndingStore(PortableStore):
     """The clause that locks what is read."""
 
     @abc.abstractmethod
-    def as_parameter(self, ids: Iterable[uuid.UUID]) -> Any:
+    def as_parameter(self, ids: list[uuid.UUID]) -> Any:
         """The ids as `among` takes them."""
 
     @abc.abstractmethod
@@ -69,6 +71,11 @@ class EndingStore(PortableStore):
     def _execute(self, statement: str, ids: Iterable[uuid.UUID], *first: str) -> list[Any]:
         """Execute the statement with these parameters; what it has read."""
         statement = statement.format(among=self.among, lock=self.lock, now=self.time())
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, [*first, self.as_parameter(ids)])
+        keys = list(ids)
+        with self.cursor_for(len(keys)) as cursor:
+            cursor.execute(statement, [*first, self.as_parameter(keys)])
             return cursor.fetchall() if cursor.description else []
+
+    def cursor_for(self, count: int) -> CursorWrapper:
+        """A cursor for a statement about so many rows."""
+        return self.connection.cursor()

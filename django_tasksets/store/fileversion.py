@@ -30,9 +30,10 @@ class FileListener(Listener):
     # not woken by each write.
     INTERVAL: Final = 0.004
     # Where the kernel tells: without being told, for a file may be shared in ways of which it does
-    # not; and after it has told, which it does a moment before the commit can be seen.
+    # not; and after it has told, which it does a moment before the commit can be seen: at first
+    # after so long, and each time after twice as long.
     UNASKED: Final = 0.1
-    ALERT: Final = 0.002
+    ALERT: Final = 0.0002
     ALERT_FOR: Final = 0.01
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -41,6 +42,7 @@ class FileListener(Listener):
         self._watch = _watch(Path(connection.settings_dict["NAME"]).parent)
         self._seen = self._version()
         self._alert_until = self._heard = 0.0
+        self._alert = self.ALERT
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -66,7 +68,8 @@ class FileListener(Listener):
         if self._watch is None:
             timeout = min(timeout, self.INTERVAL)
         elif time.monotonic() < self._alert_until:
-            timeout = min(timeout, self.ALERT)
+            timeout = min(timeout, self._alert)
+            self._alert *= 2
         else:
             timeout = min(timeout, self.UNASKED)
             ends.append(self._watch)
@@ -74,6 +77,7 @@ class FileListener(Listener):
         if self._watch is not None and self._watch in readable:
             os.read(self._watch, EVENTS)
             self._alert_until = time.monotonic() + self.ALERT_FOR
+            self._alert = self.ALERT
         return bell in readable
 
     def close(self) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import json
 import uuid
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, lru_cache
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, Self
 
 import psycopg
 from django.db.backends.utils import CursorWrapper
-from django.db.models import CharField, TextField
 from psycopg.pq import Format
 
-from ..models import SubtaskRecord, TaskSetRecord
+from ..models import TaskSetRecord
 from ..statuses import SubtaskStatus
 from .contract import (
     LAST_CLAIM,
@@ -49,7 +47,7 @@ NEVER_UNASKED: Final = 2**31
 # The class of errors about what is too large; of no class of Django's.
 LIMIT_EXCEEDED: Final = "54"
 
-# As many rows are inserted by one statement.
+# As many rows are inserted by one statement, or found by one whose plan is kept.
 FEW: Final = 50
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
 
@@ -170,8 +168,7 @@ COUNT: Final = f"""
 
 
 class PreparedCursor(psycopg.Cursor[Any]):
-    """Has the server keep its plans: to make one takes longer than to claim one subtask. Not for
-    statements with arrays, whose plans depend on how many elements there are."""
+    """Has the server keep its plans: to make one takes longer than to claim one subtask."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         return super().execute(query, params, **options | {"prepare": True})
@@ -213,6 +210,10 @@ class PostgreSQLStore(EndingStore):
             return connection.make_debug_cursor(cursor)
         return connection.make_cursor(cursor)
 
+    def cursor_for(self, count: int) -> CursorWrapper:
+        # A plan that is kept takes every array for a short one.
+        return self._binary_cursor(PreparedCursor if count <= FEW else psycopg.Cursor)
+
     def now(self) -> datetime.datetime:
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT statement_timestamp()")
@@ -229,49 +230,34 @@ class PostgreSQLStore(EndingStore):
         state = getattr(error.__cause__, "sqlstate", None) or ""
         return super().is_refusal(error) or state.startswith(LIMIT_EXCEEDED)
 
+    def relax(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+
     # Enqueue
 
     def insert_set(self, record: TaskSetRecord, rows: Sequence[NewSubtask]) -> None:
-        if len(rows) > FEW:
+        if not 0 < len(rows) <= FEW:
             super().insert_set(record, rows)
             return
-        statement = f"WITH its_set AS ({self.set_statement}) {self._insert_few}"
+        statement = f"WITH its_set AS ({self.set_statement}) {insert_few(len(rows))}"
         with self.connection.cursor() as cursor:
-            cursor.execute(statement, [*self.set_values(record), as_json(rows)])
+            cursor.execute(statement, [*self.set_values(record), *chain.from_iterable(rows)])
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         rest = iter(rows)
         few = list(islice(rest, FEW + 1))
-        if len(few) <= FEW:
-            with self.connection.cursor() as cursor:
-                cursor.execute(self._insert_few, [as_json(few)])
+        if not few:
             return
         connection = self.connection
-        with (
-            connection.cursor() as cursor,
-            connection.wrap_database_errors,
-            cursor.copy(COPY) as copy,
-        ):
-            for batch in batches(chain(few, rest), 1000):
-                copy.write("".join(map(copy_line, batch)))
-
-    @cached_property
-    def _insert_few(self) -> str:
-        """Inserts subtasks from one JSON text. COPY, which is faster for many, takes a round trip
-        more."""
-        fields = {field.attname: field for field in SubtaskRecord._meta.concrete_fields}
-        # Not what is text: a cast would cut off what is too long.
-        types = [
-            ""
-            if isinstance(fields[name], CharField | TextField)
-            else f"::{fields[name].db_type(self.connection)}"
-            for name in NewSubtask._fields
-        ]
-        values = ", ".join(f"(new ->> {place}){kind}" for place, kind in enumerate(types))
-        return (
-            f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) "
-            f"SELECT {values} FROM json_array_elements(%s::json) new"
-        )
+        with connection.cursor() as cursor:
+            # COPY, which is faster for many, takes a round trip more.
+            if len(few) <= FEW:
+                cursor.execute(insert_few(len(few)), list(chain.from_iterable(few)))
+                return
+            with connection.wrap_database_errors, cursor.copy(COPY) as copy:
+                for batch in batches(chain(few, rest), 1000):
+                    copy.write("".join(map(copy_line, batch)))
 
     # Claim
 
@@ -313,7 +299,7 @@ class PostgreSQLStore(EndingStore):
             "values": [outcome.return_value for outcome in outcomes],
             "ages": [outcome.age() for outcome in outcomes],
         }
-        with self._binary_cursor() as cursor:
+        with self.cursor_for(len(outcomes)) as cursor:
             cursor.execute(SUCCEED, parameters)
             if cursor.rowcount == len(outcomes):
                 return list(outcomes)
@@ -336,7 +322,7 @@ class PostgreSQLStore(EndingStore):
             "revoked": [tally.revoked for tally in tallies],
             "ages": [float(tally.age) for tally in tallies],
         }
-        with self._binary_cursor() as cursor:
+        with self.cursor_for(len(tallies)) as cursor:
             cursor.execute(COUNT, parameters)
             return list(map(SetState._make, cursor.fetchall()))
 
@@ -345,8 +331,8 @@ class PostgreSQLStore(EndingStore):
     among = "= ANY (%s::uuid[])"
     lock = "FOR NO KEY UPDATE"
 
-    def as_parameter(self, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
-        return list(ids)
+    def as_parameter(self, ids: list[uuid.UUID]) -> list[uuid.UUID]:
+        return ids
 
     def time(self) -> str:
         return "statement_timestamp()"
@@ -369,9 +355,11 @@ class PostgreSQLStore(EndingStore):
         return NotificationListener(self.connection)
 
 
-def as_json(rows: Sequence[NewSubtask]) -> str:
-    """The rows as one text."""
-    return json.dumps(rows, default=_moment)
+@cache
+def insert_few(count: int) -> str:
+    """Inserts so many subtasks by one statement."""
+    row = f"({', '.join(['%s'] * len(NewSubtask._fields))})"
+    return f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) VALUES {', '.join([row] * count)}"
 
 
 def copy_line(row: NewSubtask) -> str:

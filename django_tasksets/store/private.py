@@ -39,12 +39,12 @@ def reuse_connections() -> None:
     is asked whether it is still there.
 
     What the project says about their age stands, if it is not Django's default; pools keep their
-    own, and a file is opened soon.
+    own.
     """
     for alias in connections:
         settings = connections.settings[alias]
         has_default = settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool")
-        if has_default and connections[alias].vendor != "sqlite":
+        if has_default:
             settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 

@@ -83,9 +83,12 @@ SUCCEED: Final = f"""
     WHERE {SUBTASK}.id = outcome.value ->> 0 AND claims = outcome.value ->> 1
         AND +status = 'RUNNING' AND +worker_id = %s"""
 COUNT: Final = f"""
-    UPDATE {TASKSET} SET remaining = remaining - %s, successful = successful + %s,
-        failed = failed + %s, revoked = revoked + %s, started_at = coalesce(started_at, %s)
-    WHERE id = %s RETURNING {STATE_COLUMNS}"""
+    UPDATE {TASKSET} SET remaining = remaining - (tally.value ->> 1),
+        successful = successful + (tally.value ->> 2), failed = failed + (tally.value ->> 3),
+        revoked = revoked + (tally.value ->> 4),
+        started_at = coalesce(started_at, tally.value ->> 5)
+    FROM json_each(%s) tally WHERE {TASKSET}.id = tally.value ->> 0
+    RETURNING {STATE_COLUMNS}"""
 
 
 class SQLiteStore(EndingStore):
@@ -233,26 +236,18 @@ class SQLiteStore(EndingStore):
         return list(outcomes)
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
-        states: list[SetState] = []
         now = self.now()
+        batch = [_counted(tally, now) for tally in tallies]
         with self.connection.cursor() as cursor:
-            for tally in tallies:
-                finished = tally.successful + tally.failed + tally.revoked
-                began = as_text(now - datetime.timedelta(seconds=tally.age)) if tally.age else None
-                cursor.execute(
-                    COUNT,
-                    [finished, tally.successful, tally.failed, tally.revoked, began,
-                     tally.taskset_id.hex],
-                )  # fmt: skip
-                states += map(_state, cursor.fetchall())
-        return states
+            cursor.execute(COUNT, [json.dumps(batch)])
+            return list(map(_state, cursor.fetchall()))
 
     # The end of a set
 
     among = "IN (SELECT value FROM json_each(%s))"
     lock = ""  # The file is.
 
-    def as_parameter(self, ids: Iterable[uuid.UUID]) -> str:
+    def as_parameter(self, ids: list[uuid.UUID]) -> str:
         return json.dumps([key.hex for key in ids])
 
     def time(self) -> str:
@@ -318,6 +313,13 @@ def _adapted(row: NewSubtask) -> tuple[Any, ...]:
         row.status,
         as_text(row.enqueued_at),
     )
+
+
+def _counted(tally: Tally, now: datetime.datetime) -> tuple[Any, ...]:
+    """The tally as COUNT takes it."""
+    key, successful, failed, revoked, age = tally
+    began = as_text(now - datetime.timedelta(seconds=age)) if age else None
+    return (key.hex, successful + failed + revoked, successful, failed, revoked, began)
 
 
 def _state(row: Sequence[Any]) -> SetState:

@@ -25,6 +25,8 @@ MAX_HELD: Final = 3000
 # What waits for longer than this without anything moving is better off elsewhere, and begins there
 # about when it was thought to begin here.
 STALL: Final[Seconds] = 0.75 * AHEAD
+# What executing one costs at the most besides the call, one after the other.
+OVERHEAD: Final[Seconds] = 0.0002
 # The weight of the latest duration in the running mean.
 SMOOTHING: Final = 0.1
 
@@ -73,6 +75,16 @@ class Load:
             self._held.update((row.id, row) for row in rows)
             self._asynchronous.update(row.id for row in asynchronous)
         self._last_async = len(asynchronous)
+
+    def unheld(self, rows: list[Claimed]) -> list[Claimed]:
+        """Those of the rows that are not held under the same fence. One that is has been claimed
+        before: the server has lost that in a crash, or its answer did not arrive."""
+        with self._lock:
+            return [row for row in rows if not self._holds(row)]
+
+    def _holds(self, row: Claimed) -> bool:
+        held = self._held.get(row.id)
+        return held is not None and held.claims == row.claims
 
     def drop(self, gone: Iterable[Claimed]) -> None:
         """Note that subtasks are recorded, or somebody else's."""
@@ -198,6 +210,14 @@ class Load:
         """Let others begin again."""
         self._is_alone = False
         self.bell.ring()
+
+    def time_to_end(self, waiting: int) -> Seconds:
+        """How long all that threads execute, and what waits for one, should take at the most, by
+        how long tasks took of late; for ever if nothing is known of that."""
+        if self._mean is None or self._asynchronous:
+            return float("inf")
+        calls = 2 * self._mean * (1 + waiting / self._threads)
+        return OVERHEAD * (waiting + self._threads) + calls
 
     # How much to claim
 

@@ -222,3 +222,10 @@ def test_members_of_a_marked_set_are_revoked_at_once(load: Load) -> None:
     load.take([*members, callback, claimed()], [], 0)
     load.revoke_set(taskset)
     assert load.revoked() == [row.id for row in members]
+
+
+def test_how_long_what_is_held_should_take_is_known_once_something_has_ended(load: Load) -> None:
+    assert load.time_to_end(0) == float("inf")
+    load.observe(0.001)
+    soon, later = load.time_to_end(0), load.time_to_end(100)
+    assert 0.001 < soon < 0.01 < later < 1
