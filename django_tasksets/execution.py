@@ -25,7 +25,7 @@ from .models import SubtaskRecord
 from .options import stored_options
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
-from .store.contract import Claimed, Outcome, Store
+from .store.contract import Claimed, Outcome, Store, batches
 
 logger = logging.getLogger("django_tasksets")
 
@@ -209,16 +209,16 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
 
 
 def _pages(store: Store, taskset_id: uuid.UUID | None) -> Iterator[list[str | None]]:
-    """The texts of the members' return values in their order. Each page is one query: a cursor on
-    the server takes five round trips, and not every database has one."""
-    members = SubtaskRecord.objects.using(store.alias).filter(taskset_id=taskset_id)
-    members = members.order_by("position")
-    rest = members.filter(position__gte=0)
-    while page := list(rest.values_list("position", "return_value")[:PAGE]):
-        yield [text for _, text in page]
-        if len(page) < PAGE:
-            return
-        rest = members.filter(position__gt=page[-1][0])
+    """The texts of the members' return values in their order."""
+    members = SubtaskRecord.objects.using(store.alias).filter(
+        taskset_id=taskset_id, position__gte=0
+    )
+    rows = members.order_by("position").values_list("return_value", flat=True)
+    # Where there are few, a cursor on the server would take five round trips instead of one.
+    first = list(rows[:PAGE])
+    yield first
+    if len(first) == PAGE:
+        yield from batches(rows[PAGE:].iterator(chunk_size=PAGE), PAGE)
 
 
 def returned(subtask_id: uuid.UUID, text: str | None) -> Any:

@@ -103,11 +103,14 @@ CLAIM: Final = f"""
 CLAIM_FROM_ALL: Final = CLAIM.format(queues=ALL_QUEUES)
 CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")
 
-# Sorted arrays do not make an UPDATE lock in their order; an ordered locking SELECT does.
+# Sorted arrays do not make an UPDATE lock in their order; an ordered locking SELECT does. Written
+# like this no index but the one over the ids will do: a plan that is kept from when little was
+# RUNNING would read all that is.
 SUCCEED: Final = f"""
     WITH mine AS MATERIALIZED (
         SELECT id FROM {SUBTASK}
-        WHERE id = ANY (%(ids)b::uuid[]) AND status = 'RUNNING' AND worker_id = %(worker_id)s
+        WHERE id = ANY (%(ids)b::uuid[]) AND (status = 'RUNNING') IS TRUE
+            AND worker_id IS NOT DISTINCT FROM %(worker_id)s
         ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE {SUBTASK} s SET status = 'SUCCESSFUL', return_value = outcome.value,

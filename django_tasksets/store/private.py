@@ -35,8 +35,8 @@ REUSED_FOR: Final[Seconds] = 60.0
 
 
 def reuse_connections() -> None:
-    """Keep connections from task to task in this process, before it has made any: between them each
-    is asked whether it is still there.
+    """Keep connections from task to task in this process, before it has made any: each is asked
+    whether it is still there before a task uses it.
 
     What the project says about their age stands, if it is not Django's default; pools keep their
     own.

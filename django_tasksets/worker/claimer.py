@@ -33,6 +33,8 @@ WATCH: Final[Seconds] = 0.5
 # How often one that holds more than it can execute at once looks whether that gets on.
 LOOK: Final[Seconds] = 0.05
 PROMOTED_AT_ONCE: Final = 1000
+# How many to claim after having waited for work.
+FIRST: Final = 50
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
 LOOK_AHEAD: Final = 100
 
@@ -61,6 +63,7 @@ class Claimer(Bookkeeper):
         self._looked_ahead = 0.0
         self._is_unsure = False
         self._listener: Listener | None = None
+        self._has_waited = False
         self.ended = threading.Event()
         """There is nothing more to do for this process."""
         self.recycling = False
@@ -83,6 +86,9 @@ class Claimer(Bookkeeper):
         self._watch()
         self._share()
         if wanted := self._wanted():
+            if self._has_waited:
+                # Others who are needed shall not wait until all that this one takes is read.
+                wanted, self._has_waited = min(wanted, FIRST), False
             if self._claim(wanted) == wanted:
                 self._board.ring_waiting(self._place)
             elif pause := self._dry():
@@ -110,6 +116,7 @@ class Claimer(Bookkeeper):
             self._listener = listen(self.store)
             # What came before was not heard.
             return
+        self._has_waited = True
         # Flag first, then look again: who has rung the others in between has not seen the flag.
         self._board.wait(self._place, waits=True)
         if self._board.listens(self._place):

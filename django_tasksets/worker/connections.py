@@ -64,15 +64,20 @@ def clean_up() -> None:
     # Tasks that never ask a database need not pay for looking.
     if not has_connected():
         return
+    connection: Any
     for connection in connections.all(initialized_only=True):
         try:
             if connection.in_atomic_block:
                 logger.error("a transaction was left open, rolled back db=%r", connection.alias)
                 drop(connection.alias)
             else:
+                was_used = connection.health_check_done
                 connection.close_if_unusable_or_obsolete()
-                # Now, and not when it is next used: a task may have closed it behind Django's back.
-                connection.close_if_health_check_failed()
+                if was_used:
+                    # Now, and not only when it is next used: a task may have closed it behind
+                    # Django's back.
+                    connection.close_if_health_check_failed()
+                    connection.health_check_done = False
                 forget_queries(connection)
         except Exception as error:  # noqa: BLE001  some drivers will not close what is closed
             logger.warning("connection dropped db=%r error=%r", connection.alias, error)

@@ -64,7 +64,7 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, status: PostgreSQL", "a success is recorded on what is RUNNING only",
-        "store/postgresql.py", " AND status = 'RUNNING' AND worker_id", " AND worker_id", NATIVE,
+        "store/postgresql.py", " AND (status = 'RUNNING') IS TRUE\n", "\n", NATIVE,
         POSTGRESQL,
     ),
     Mutant(
