@@ -56,7 +56,7 @@ class PollListener(Listener):
 
 
 # How often to look, in poll intervals, where hints come and are seldom lost.
-PATIENCE: Final = 4
+PATIENCE: Final = 5
 
 
 def patience(store: Store) -> int:

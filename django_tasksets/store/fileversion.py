@@ -32,7 +32,7 @@ class FileListener(Listener):
     # Where the kernel tells: without being told, for a file may be shared in ways of which it does
     # not; and after it has told, which it does a moment before the commit can be seen: at first
     # after so long, and each time after twice as long.
-    UNASKED: Final = 0.1
+    UNASKED: Final = 0.5
     ALERT: Final = 0.0002
     ALERT_FOR: Final = 0.01
 

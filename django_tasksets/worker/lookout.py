@@ -12,7 +12,7 @@ from .board import Board
 from .options import WorkerOptions
 from .threads import Bookkeeper
 
-LONGEST: Final[Seconds] = 2.0
+LONGEST: Final[Seconds] = 2.5
 
 
 class Lookout(Bookkeeper):

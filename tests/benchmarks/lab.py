@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -56,6 +57,11 @@ def table(figures: Iterable[Figure]) -> str:
 def say(text: str) -> None:
     """Tell whoever watches; what is measured goes to stdout."""
     print(text, file=sys.stderr, flush=True)
+
+
+def rest() -> None:
+    """Leave the machine idle for a moment; not always to the same moment of somebody's interval."""
+    time.sleep(random.uniform(0.01, 0.03))
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests import services
-from tests.benchmarks import counting, lab
+from tests.benchmarks import counting, floor_latency, lab
 
 SINGLES = 200
 FANS = 50
@@ -30,6 +29,10 @@ def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
     from django.test import override_settings
 
     kind = os.environ[services.DATABASE]
+    if kind == "postgresql":
+        bare = floor_latency.starts(SINGLES * rounds)
+        shown = f"{statistics.median(bare):.2f} ms, {lab.percentile(bare, 99):.2f} ms"
+        yield lab.Figure("bare psycopg: insert, NOTIFY, claim; median, 99 of 100", title, shown)
     yield from measured(title, rounds, TARGETS.get(kind, (None, None, None)))
     # On MySQL and MariaDB it has been Redis already.
     if kind != "mysql" and not services.redis_absent():
@@ -45,7 +48,8 @@ def measured(
         os.environ[counting.TALLY] = tally.name
         with lab.worker() as pid:
             starts = [start() for _ in range(SINGLES * rounds)]
-            fans = [fan_in() for _ in range(FANS * rounds)]
+            fans = [fan_in(is_rested=True) for _ in range(FANS * rounds)]
+            close = [fan_in(is_rested=False) for _ in range(FANS * rounds)]
             time.sleep(2)
             queries, share = idle(pid, Path(tally.name))
     found = {
@@ -53,6 +57,8 @@ def measured(
         "a call: until it starts, 99 of 100": lab.percentile(starts, 99),
         "a set of 10: until its callback starts, median": statistics.median(fans),
     }
+    what = "a set of 10, right after another: the same, median"
+    yield lab.Figure(what, title, f"{statistics.median(close):.2f} ms")
     for (what, milliseconds), target in zip(found.items(), targets, strict=True):
         wanted = "" if target is None else f"≤ {target:g} ms"
         met = None if target is None else milliseconds <= target
@@ -65,23 +71,26 @@ def start() -> float:
     """Milliseconds from the call of delay() to the start of the call that it makes."""
     from tests.benchmarks.tasks import stamp
 
-    # Not always at the same moment of somebody's interval.
-    time.sleep(random.uniform(0.01, 0.03))
+    lab.rest()
     began = time.time()
     result = stamp.delay()
     return (result.get(timeout=30, interval=0.05) - began) * 1000
 
 
-def fan_in() -> float:
-    """Milliseconds from apply_async() of a set of ten to the start of its callback."""
+def fan_in(*, is_rested: bool) -> float:
+    """Milliseconds from apply_async() of a set of ten to the start of its callback: after a rest,
+    or right after another set."""
     from django_tasksets import TaskSet
     from tests.benchmarks.tasks import add, gathered
 
-    time.sleep(random.uniform(0.01, 0.03))
+    if is_rested:
+        lab.rest()
     began = time.time()
     calls = [add.subtask((n, n)) for n in range(10)]
     result = TaskSet(calls, on_success=gathered.subtask()).apply_async()
-    started: float = result.callbacks["on_success"].get(timeout=30, interval=0.05)
+    # Without a rest the next one begins when this one's callback has been recorded.
+    interval = 0.05 if is_rested else 0.001
+    started: float = result.callbacks["on_success"].get(timeout=30, interval=interval)
     return (started - began) * 1000
 
 
