@@ -195,10 +195,15 @@ class PostgreSQLStore(EndingStore):
                 "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
                 f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
             )
-        # None, which is Django's default, would forbid PreparedCursor too. Behind a pooler of
-        # transactions, which Django is told of like this, another session may be asked next.
-        if not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        # None, which is Django's default, would forbid PreparedCursor too.
+        if self._has_session:
             self.connection.connection.prepare_threshold = NEVER_UNASKED
+
+    @property
+    def _has_session(self) -> bool:
+        """Whether the connection is one session, and nobody else's: behind a pooler of transactions,
+        which Django is told of like this, another one may be asked next."""
+        return not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
 
     def _binary_cursor(self, kind: type[psycopg.Cursor[Any]] = psycopg.Cursor) -> CursorWrapper:
         """A cursor that hands over whole batches as they are. Django's writes parameters into the
@@ -234,8 +239,9 @@ class PostgreSQLStore(EndingStore):
         return super().is_refusal(error) or state.startswith(LIMIT_EXCEEDED)
 
     def relax(self) -> None:
-        with self.connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit = off")
+        if self._has_session:
+            with self.connection.cursor() as cursor:
+                cursor.execute("SET synchronous_commit = off")
 
     # Enqueue
 
