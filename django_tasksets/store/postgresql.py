@@ -201,8 +201,8 @@ class PostgreSQLStore(EndingStore):
 
     @property
     def _has_session(self) -> bool:
-        """Whether the connection is one session, and nobody else's: behind a pooler of transactions,
-        which Django is told of like this, another one may be asked next."""
+        """Whether the connection is one session, and nobody else's: behind a pooler of
+        transactions, of which Django is told like this, each may be served by another one."""
         return not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
 
     def _binary_cursor(self, kind: type[psycopg.Cursor[Any]] = psycopg.Cursor) -> CursorWrapper:

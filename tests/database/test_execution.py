@@ -354,13 +354,20 @@ def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> 
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere there is no such choice")
-def test_claims_do_not_wait_for_the_disk_and_results_do(parts: Parts) -> None:
+def test_claims_do_not_wait_for_the_disk_and_results_do(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def waits() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SHOW synchronous_commit")
             return bool(cursor.fetchone()[0] != "off")
 
     parts.recorder._connect()
+    assert waits()
+    # Behind a pooler of transactions it would be a session of everybody's.
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
+        parts.claimer.reconnected()
     assert waits()
     parts.claimer.reconnected()
     assert not waits()
