@@ -21,15 +21,16 @@ COMMIT: Final = "store.connection.connection.commit()"
 ENQUEUEING: Final = (
     Mutant(
         "enqueued as a whole", "set, callbacks and members are one transaction",
-        "enqueueing.py", "return store.run(work)\n    except IntegrityError",
-        "return work()\n    except IntegrityError",
+        "enqueueing.py", "(store.run_statement if is_one_statement else store.run)(work)",
+        "work()",
         (f"{TASKSETS}::test_a_taken_id_leaves_the_transaction_alive",),
     ),
     Mutant(
         "the caller's transaction", "what is enqueued is rolled back with the caller",
-        "enqueueing.py", "return store.run(work)\n    except IntegrityError",
+        "enqueueing.py",
+        "settled = (store.run_statement if is_one_statement else store.run)(work)",
         "from tests.concurrency import Background\n"
-        "        return Background(lambda: store.run(work)).join()\n    except IntegrityError",
+        "            settled = Background(lambda: store.run(work)).join()",
         (f"{TASKSETS}::test_it_is_rolled_back_with_the_caller",), SERVERS,
     ),
     Mutant(

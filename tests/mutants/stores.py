@@ -29,7 +29,8 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, worker: PostgreSQL", "who holds a row when its success is recorded",
-        "store/postgresql.py", " AND worker_id = %(worker_id)s", "", NATIVE, POSTGRESQL,
+        "store/postgresql.py", "\n            AND worker_id IS NOT DISTINCT FROM %(worker_id)s", "",
+        NATIVE, POSTGRESQL,
     ),
     Mutant(
         "fence, worker: portable", "who holds a row when anything else is",
@@ -141,6 +142,30 @@ CLAIMING: Final = (
 
 SETS: Final = (
     Mutant(
+        "closing, seal: written out", "only a sealed set is given its final status",
+        "store/endings.py", " AND remaining = 0 AND sealed_at IS NOT NULL", " AND remaining = 0",
+        CLOSED,
+    ),
+    Mutant(
+        "closing, remaining: written out", "only a set without remaining members is given one",
+        "store/endings.py", " AND remaining = 0 AND", " AND", CLOSED,
+    ),
+    Mutant(
+        "closing, status: written out", "only a RUNNING set is given one",
+        "store/endings.py", " AND status = 'RUNNING' AND remaining", " AND remaining", CLOSED,
+    ),
+    Mutant(
+        "releasing, status: written out", "only a WAITING callback is released",
+        "store/endings.py", "'READY' END\n    WHERE id {{among}} AND status = 'WAITING'",
+        "'READY' END\n    WHERE id {{among}}",
+        (f"{STORE}::TestClosing::test_callbacks_are_released_or_not_needed",),
+    ),
+    Mutant(
+        "releasing, lookup: written out", "only a WAITING callback is looked for",
+        "store/endings.py", "position < 0 AND status = 'WAITING' ORDER", "position < 0 ORDER",
+        (f"{STORE}::TestClosing::test_waiting_callbacks_are_those_of_the_generation",),
+    ),
+    Mutant(
         "closing, seal", "only a sealed set is given its final status",
         "store/portable.py", "id__in=batch, remaining=0, sealed_at__isnull=False",
         "id__in=batch, remaining=0", CLOSED,
@@ -196,8 +221,8 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members", "members are locked in the order of their ids",
-        "store/postgresql.py", "AND worker_id = %(worker_id)s\n        ORDER BY id",
-        "AND worker_id = %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
+        "store/postgresql.py", "FROM %(worker_id)s\n        ORDER BY id",
+        "FROM %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
     ),
     Mutant(
         "order of locks: sets", "sets are locked in the order of their ids",

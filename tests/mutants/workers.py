@@ -52,7 +52,7 @@ WORKERS: Final = (
     ),
     Mutant(
         "mourning", "a burst is not over before what the dead held is given back",
-        "worker/process.py", "not board.is_mourning and board.others_rest", "board.others_rest",
+        "worker/claimer.py", "if self._board.is_mourning or not self", "if not self",
         (f"{ENDS}::test_a_burst_does_not_end_without_what_a_killed_process_held",),
     ),
     Mutant(
