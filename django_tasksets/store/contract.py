@@ -227,11 +227,6 @@ class Store(abc.ABC):
     def reconnect(self) -> None:
         """Close and open a dedicated connection; raises the database's error if it cannot."""
 
-    @abc.abstractmethod
-    def relax(self) -> None:
-        """Let what is committed on the dedicated connection of this thread from now on be lost if
-        the database's server crashes before it is on its disk, if that makes commits faster."""
-
     # Transactions
 
     @abc.abstractmethod

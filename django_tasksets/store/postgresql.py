@@ -195,15 +195,10 @@ class PostgreSQLStore(EndingStore):
                 "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
                 f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
             )
-        # None, which is Django's default, would forbid PreparedCursor too.
-        if self._has_session:
+        # None, which is Django's default, would forbid PreparedCursor too. Behind a pooler of
+        # transactions, which Django is told of like this, another session may be asked next.
+        if not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             self.connection.connection.prepare_threshold = NEVER_UNASKED
-
-    @property
-    def _has_session(self) -> bool:
-        """Whether the connection is one session, and nobody else's: behind a pooler of
-        transactions, of which Django is told like this, each may be served by another one."""
-        return not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
 
     def _binary_cursor(self, kind: type[psycopg.Cursor[Any]] = psycopg.Cursor) -> CursorWrapper:
         """A cursor that hands over whole batches as they are. Django's writes parameters into the
@@ -237,11 +232,6 @@ class PostgreSQLStore(EndingStore):
     def is_refusal(self, error: BaseException) -> bool:
         state = getattr(error.__cause__, "sqlstate", None) or ""
         return super().is_refusal(error) or state.startswith(LIMIT_EXCEEDED)
-
-    def relax(self) -> None:
-        if self._has_session:
-            with self.connection.cursor() as cursor:
-                cursor.execute("SET synchronous_commit = off")
 
     # Enqueue
 

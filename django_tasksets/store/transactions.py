@@ -64,9 +64,6 @@ class Transactions(Store):
         # Unlike connect(), it raises Django's errors, whatever the driver's are.
         self.connection.ensure_connection()
 
-    def relax(self) -> None:
-        """Nothing is to be gained."""
-
     @property
     def is_nested(self) -> bool:
         """Whether the caller has a transaction open already."""

@@ -171,7 +171,6 @@ class Claimer(Bookkeeper):
         return len(rows)
 
     def _hand_over(self, rows: list[Claimed]) -> None:
-        rows = self._load.unheld(rows)
         if rows:
             asynchronous = [row for row in rows if not row.crashes and is_async(row.task_name)]
             self.claimed += len(rows)
@@ -183,19 +182,18 @@ class Claimer(Bookkeeper):
     def reconnected(self) -> None:
         """Listen anew, and take over what an earlier claim has brought without our knowing: its
         commit was not acknowledged, and while this worker lives nobody else would."""
-        # A claim that is lost is made again. No result depends on one that is: it goes to the disk
-        # before any result does.
-        self.store.relax()
         self._board.listens_no_more(self._place)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
         if not self._is_unsure:
             return
+        held = {(claimed.id, claimed.claims) for claimed in self._load.held()}
         mine = SubtaskRecord.objects.using(self.store.alias).filter(
             status=SubtaskStatus.RUNNING, worker_id=self._worker.id
         )
-        strays = self._load.unheld(self.store.claimed_rows(mine))
+        rows = self.store.claimed_rows(mine)
+        strays = [row for row in rows if (row.id, row.claims) not in held]
         if strays:
             logger.warning("subtasks claimed without an answer count=%s", len(strays))
             self._hand_over(strays)

@@ -76,16 +76,6 @@ class Load:
             self._asynchronous.update(row.id for row in asynchronous)
         self._last_async = len(asynchronous)
 
-    def unheld(self, rows: list[Claimed]) -> list[Claimed]:
-        """Those of the rows that are not held under the same fence. One that is has been claimed
-        before: the server has lost that in a crash, or its answer did not arrive."""
-        with self._lock:
-            return [row for row in rows if not self._holds(row)]
-
-    def _holds(self, row: Claimed) -> bool:
-        held = self._held.get(row.id)
-        return held is not None and held.claims == row.claims
-
     def drop(self, gone: Iterable[Claimed]) -> None:
         """Note that subtasks are recorded, or somebody else's."""
         with self._lock:

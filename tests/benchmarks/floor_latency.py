@@ -61,7 +61,6 @@ def listen(address: str) -> None:
     from tests.benchmarks.floor_postgresql import Floor
 
     session = psycopg.connect(address, autocommit=True)
-    session.execute("SET synchronous_commit = off")
     session.execute("LISTEN floor")
     worker = "00000000000000000000000000000001"
     claim = Floor.CLAIM.replace("'default'", "'floor'").encode()

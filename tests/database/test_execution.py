@@ -326,21 +326,6 @@ def test_a_claim_without_an_answer_is_taken_over(
     assert parts.executors.waiting() == 2
 
 
-def test_a_claim_that_the_server_has_lost_is_made_again_and_executed_once(parts: Parts) -> None:
-    """It crashed before the claim was on its disk: the subtask is READY again."""
-    (key,) = flow.enqueue(parts.worker.store)
-    (first,) = parts.claim_all()
-    SubtaskRecord.objects.update(status="READY", worker_id=None, claims=0, claimed_at=None)
-
-    parts.claimer.turn()
-
-    assert (flow.fetch(key).status, flow.fetch(key).claims) == ("RUNNING", first.claims)
-    assert parts.executors.waiting() == 1
-    parts.put(flow.outcome(first))
-    parts.recorder._turn()
-    assert (flow.fetch(key).status, parts.load.in_flight) == ("SUCCESSFUL", 0)
-
-
 def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> None:
     flow.enqueue(parts.worker.store)
     (first,) = parts.claim_all()
@@ -351,28 +336,6 @@ def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> 
     (second,) = parts.load.held()
     assert second.claims == first.claims + 1
     assert parts.executors.waiting() == 2
-
-
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere there is no such choice")
-def test_claims_do_not_wait_for_the_disk_and_results_do(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def waits() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SHOW synchronous_commit")
-            return bool(cursor.fetchone()[0] != "off")
-
-    parts.recorder._connect()
-    assert waits()
-    # Behind a pooler of transactions it would be a session of everybody's.
-    with monkeypatch.context() as patch:
-        patch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
-        parts.claimer.reconnected()
-    assert waits()
-    parts.claimer.reconnected()
-    assert not waits()
-    with connection.cursor() as cursor:
-        cursor.execute("RESET synchronous_commit")
 
 
 @pytest.mark.parametrize(("time_to_end", "together"), [(5.0, 3), (20.0, 1)])

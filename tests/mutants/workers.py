@@ -30,11 +30,6 @@ WORKERS: Final = (
         (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
     ),
     Mutant(
-        "lost claims", "a claim that the server has lost and gives again is not executed twice",
-        "worker/load.py", "if not self._holds(row)]", "]",
-        (f"{EXECUTION}::test_a_claim_that_the_server_has_lost_is_made_again_and_executed_once",),
-    ),
-    Mutant(
         "expiry", "what has expired since its claim is not executed",
         "execution.py", "if claimed.expires_at is not None and claimed.expires_at <=",
         "if claimed.expires_at is None and claimed.enqueued_at >",
