@@ -51,9 +51,13 @@ def enqueue(call: Call) -> uuid.UUID:
     """
     store = get_store()
     rows = [Packer(store).member(call, None)]
+
+    def work() -> None:
+        store.insert(rows)
+        wake_on_commit(store, ready_queues(rows))
+
     with _naming_what_is_taken(store, rows):
-        store.run_statement(lambda: store.insert(rows))
-    wake_on_commit(store, ready_queues(rows))
+        store.run_statement(work)
     key = uuid.UUID(rows[0].id)
     run_eagerly(store, [key])
     return key

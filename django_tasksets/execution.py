@@ -213,12 +213,13 @@ def _pages(store: Store, taskset_id: uuid.UUID | None) -> Iterator[list[str | No
     members = SubtaskRecord.objects.using(store.alias).filter(
         taskset_id=taskset_id, position__gte=0
     )
-    rows = members.order_by("position").values_list("return_value", flat=True)
+    members = members.order_by("position")
     # Where there are few, a cursor on the server would take five round trips instead of one.
-    first = list(rows[:PAGE])
-    yield first
+    first = list(members.values_list("position", "return_value")[:PAGE])
+    yield [text for _, text in first]
     if len(first) == PAGE:
-        yield from batches(rows[PAGE:].iterator(chunk_size=PAGE), PAGE)
+        rest = members.filter(position__gt=first[-1][0]).values_list("return_value", flat=True)
+        yield from batches(rest.iterator(chunk_size=PAGE), PAGE)
 
 
 def returned(subtask_id: uuid.UUID, text: str | None) -> Any:

@@ -240,7 +240,7 @@ class PostgreSQLStore(EndingStore):
             super().insert_set(record, rows)
             return
         statement = f"WITH its_set AS ({self.set_statement}) {insert_few(len(rows))}"
-        with self.connection.cursor() as cursor:
+        with self._binary_cursor() as cursor:
             cursor.execute(statement, [*self.set_values(record), *chain.from_iterable(rows)])
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
@@ -248,15 +248,20 @@ class PostgreSQLStore(EndingStore):
         few = list(islice(rest, FEW + 1))
         if not few:
             return
-        connection = self.connection
-        with connection.cursor() as cursor:
-            # COPY, which is faster for many, takes a round trip more.
-            if len(few) <= FEW:
+        # COPY, which is faster for many, takes a round trip more. Neither puts the arguments into
+        # the text of a statement, which servers log.
+        if len(few) <= FEW:
+            with self._binary_cursor() as cursor:
                 cursor.execute(insert_few(len(few)), list(chain.from_iterable(few)))
-                return
-            with connection.wrap_database_errors, cursor.copy(COPY) as copy:
-                for batch in batches(chain(few, rest), 1000):
-                    copy.write("".join(map(copy_line, batch)))
+            return
+        connection = self.connection
+        with (
+            connection.cursor() as cursor,
+            connection.wrap_database_errors,
+            cursor.copy(COPY) as copy,
+        ):
+            for batch in batches(chain(few, rest), 1000):
+                copy.write("".join(map(copy_line, batch)))
 
     # Claim
 

@@ -39,12 +39,13 @@ def reuse_connections() -> None:
     whether it is still there before a task uses it.
 
     What the project says about their age stands, if it is not Django's default; pools keep their
-    own.
+    own. Those to files are not kept: a task that has not read a query to its end would leave the
+    next ones an old snapshot, in which they could not write.
     """
     for alias in connections:
         settings = connections.settings[alias]
         has_default = settings["CONN_MAX_AGE"] == 0 and not settings["OPTIONS"].get("pool")
-        if has_default:
+        if has_default and connections[alias].vendor != "sqlite":
             settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 

@@ -151,6 +151,10 @@ class Board:
             NUMBER.pack_into(self._memory, self._duty, 0)
             self.ring_waiting(place)
 
+    def relieve(self) -> None:
+        """Note that nobody listens: whoever should have has not heard."""
+        NUMBER.pack_into(self._memory, self._duty, 0)
+
     def wait(self, place: int, *, waits: bool) -> None:
         """Note whether the process waits to be told by another one that there is work."""
         self._memory[place * self._size + MOMENT.size + 2] = waits

@@ -106,7 +106,7 @@ class Threads:
         with self._lock:
             self._running[slot] = None
             if running.was_told:
-                _raise_in(running.thread, None)
+                _call_off(running.thread)
 
     # From the main thread
 
@@ -138,10 +138,21 @@ def _invoke(prepared: Execution) -> Attempt:
     return invoke(prepared.task, prepared.request, prepared.args, prepared.kwargs)
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Have that thread raise `error` between two of its bytecodes; None calls it off."""
-    exception = None if error is None else ctypes.py_object(error)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Have that thread raise `error` between two of its bytecodes."""
+    exception = ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+
+def _call_off(thread: int) -> None:
+    """Have this thread not raise what it may have been told to. It is told once more, and that is
+    waited for: told to raise nothing, Python 3.11 would loop for ever under a profiler."""
+    try:
+        _raise_in(thread, SoftTimeLimitExceeded)
+        for _ in range(1_000_000):
+            pass
+    except SoftTimeLimitExceeded:
+        pass
 
 
 def overtime(worker: Worker, running: Running, trace: str = "") -> Outcome:

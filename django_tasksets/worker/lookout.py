@@ -26,8 +26,10 @@ class Lookout(Bookkeeper):
         self._board = board
 
     def turn(self) -> Seconds:
-        """Look."""
+        """Look. If there is something, and that is not for want of hands, who listens may have been
+        kept from it: by a task that does not let go of the interpreter, or by its connection."""
         if self._any_ready():
+            self._board.relieve()
             self._board.ring_all()
         return min(self._interval * wakeups.patience(self.store), LONGEST)
 

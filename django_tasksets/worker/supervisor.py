@@ -179,6 +179,7 @@ class Supervisor:
             child.process.join()
             del self._workers[place]
             self._report(place, child, code)
+            self._board.listens_no_more(place)
             # A task may have ended it with any code.
             is_done = code == EXIT_STOPPED and self._board.has_left(place)
             if self._obeyed or (self.options.burst and is_done):

@@ -34,6 +34,7 @@ from django_tasksets.statuses import Role
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed, Outcome, Store
 from django_tasksets.wakeups import LocalBell
+from django_tasksets.worker import limits
 from django_tasksets.worker import recorder as recorder_module
 from django_tasksets.worker.announcements import Announcements
 from django_tasksets.worker.board import DEAD, Board
@@ -516,3 +517,15 @@ def test_the_soft_limit_is_raised_in_the_task_and_never_after_it(worker: Worker)
         registry.unregister("t.soft")
     assert statuses == {"SUCCESSFUL", "FAILED"}
     assert current_request.get() is None
+
+
+def test_a_limit_that_was_called_off_leaves_the_thread_to_profilers() -> None:
+    limits._call_off(threading.get_ident())
+    seen: list[str] = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: seen.append(event))
+    try:
+        tasks.noop()
+    finally:
+        sys.setprofile(before)
+    assert "call" in seen

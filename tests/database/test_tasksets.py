@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, Group, User
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from django_tasksets import (
@@ -23,6 +23,7 @@ from django_tasksets import (
     TaskSetResult,
     TaskSetSealed,
     UnknownTask,
+    execution,
     gen_unique_id,
     subtask,
     task,
@@ -325,6 +326,34 @@ def test_it_is_rolled_back_with_the_caller() -> None:
         transaction.set_rollback(True)
     assert not TaskSetRecord.objects.exists()
     assert not SubtaskRecord.objects.exists()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="Python's driver commits by itself then")
+@pytest.mark.django_db(transaction=True)
+def test_it_is_written_where_the_caller_commits_by_hand() -> None:
+    transaction.set_autocommit(False)
+    try:
+        single = add.delay(1, 2)
+        TaskSet(adds(3)).apply_async()
+        connection.rollback()
+        assert not SubtaskRecord.objects.exists()
+        single = add.delay(1, 2)
+        connection.commit()
+    finally:
+        connection.rollback()
+        transaction.set_autocommit(True)
+    run_subtasks()
+    assert single.get() == 3
+
+
+@pytest.mark.parametrize("page", [1, 2, 4, 5, 100])
+def test_a_callback_has_all_results_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(execution, "PAGE", page)
+    result = TaskSet(adds(4), on_success=echo.subtask()).apply_async()
+    run_subtasks()
+    assert result.callbacks["on_success"].get() == [[[0, 2, 4, 6]], {}]
 
 
 # Adding while it runs

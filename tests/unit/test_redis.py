@@ -47,9 +47,9 @@ def listener(requires_redis: None, bell: LocalBell) -> Iterator[RedisListener]:
     listener.close()
 
 
-def cache_at(settings: Settings, port: int, name: str) -> None:
-    """Let REDIS be a cache at this port."""
-    where = f"redis://127.0.0.1:{port}/0"
+def cache_at(settings: Settings, where: int | str, name: str) -> None:
+    """Let REDIS be a cache at this port, or this address."""
+    where = f"redis://127.0.0.1:{where}/0" if isinstance(where, int) else where
     settings.CACHES = settings.CACHES | {name: settings.CACHES["redis"] | {"LOCATION": where}}
     settings.TASKSETS = settings.TASKSETS | {"REDIS": name}
 
@@ -156,9 +156,10 @@ class Server:
     """A Redis of the test's own."""
 
     def __init__(self, port: int, directory: Path) -> None:
+        self.socket = directory / "redis.sock"
         self._command = [
             "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-            "--dir", str(directory),
+            "--dir", str(directory), "--unixsocket", str(self.socket),
         ]  # fmt: skip
         self._port = port
         self.start()
@@ -179,7 +180,41 @@ class Server:
         self.process.wait()
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")
+needs_server = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="there is no redis-server"
+)
+
+
+@needs_server
+def test_it_may_be_behind_a_socket_in_the_file_system(
+    settings: Settings, free_port: int, tmp_path: Path, bell: LocalBell
+) -> None:
+    server = Server(free_port, tmp_path)
+    try:
+        cache_at(settings, f"unix://{server.socket}", "local")
+        listener = RedisListener()
+        assert listener.wait(SOON, bell)
+        publish()
+        assert listener.wait(SOON, bell)
+        assert not listener.wait(2 * INTERVAL, bell)
+        listener.close()
+    finally:
+        server.stop()
+
+
+def test_what_is_wrong_with_it_costs_nobody_more_than_the_hint(
+    settings: Settings, bell: LocalBell, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Not a cache of django-redis.
+    settings.TASKSETS = settings.TASKSETS | {"REDIS": "default"}
+
+    publish()
+
+    assert RedisListener().wait(SOON, bell)
+    assert caplog.text.count("NotImplementedError") == 2
+
+
+@needs_server
 def test_a_redis_that_was_restarted_is_listened_to_again(
     settings: Settings,
     free_port: int,

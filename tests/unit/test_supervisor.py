@@ -174,6 +174,15 @@ def test_whose_process_has_died_is_replaced_at_once(three: Board) -> None:
     assert three.listens(1)
 
 
+def test_who_has_not_heard_is_relieved(three: Board) -> None:
+    assert three.listens(0)
+
+    three.relieve()
+
+    assert three.listens(1)
+    assert not three.listens(0)
+
+
 def test_only_those_who_wait_are_woken_for_more(three: Board) -> None:
     three.wait(0, waits=True)
     three.wait(2, waits=True)
