@@ -103,14 +103,11 @@ CLAIM: Final = f"""
 CLAIM_FROM_ALL: Final = CLAIM.format(queues=ALL_QUEUES)
 CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")
 
-# Sorted arrays do not make an UPDATE lock in their order; an ordered locking SELECT does. Written
-# like this no index but the one over the ids will do: a plan that is kept from when little was
-# RUNNING would read all that is.
+# Sorted arrays do not make an UPDATE lock in their order; an ordered locking SELECT does.
 SUCCEED: Final = f"""
     WITH mine AS MATERIALIZED (
         SELECT id FROM {SUBTASK}
-        WHERE id = ANY (%(ids)b::uuid[]) AND (status = 'RUNNING') IS TRUE
-            AND worker_id IS NOT DISTINCT FROM %(worker_id)s
+        WHERE id = ANY (%(ids)b::uuid[]) AND status = 'RUNNING' AND worker_id = %(worker_id)s
         ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE {SUBTASK} s SET status = 'SUCCESSFUL', return_value = outcome.value,
@@ -123,6 +120,14 @@ SUCCEED: Final = f"""
     ) outcome(id, claims, value, age) ON outcome.id = mine.id
     WHERE s.id = mine.id AND s.claims = outcome.claims
     RETURNING s.id"""
+
+# The same, written such that no index but the one over the ids will do: a plan that is kept from
+# when little was RUNNING would read all that is. Not for many: the planner knows how many rows have
+# a worker, and cannot know it of this; it would compare each row with each element.
+SUCCEED_FEW: Final = SUCCEED.replace(
+    "status = 'RUNNING' AND worker_id = %(worker_id)s",
+    "(status = 'RUNNING') IS TRUE AND worker_id IS NOT DISTINCT FROM %(worker_id)s",
+)
 
 # Every other ending, of rows that are locked already.
 WRITE: Final = f"""
@@ -304,7 +309,7 @@ class PostgreSQLStore(EndingStore):
             "ages": [outcome.age() for outcome in outcomes],
         }
         with self.cursor_for(len(outcomes)) as cursor:
-            cursor.execute(SUCCEED, parameters)
+            cursor.execute(SUCCEED_FEW if len(outcomes) <= FEW else SUCCEED, parameters)
             if cursor.rowcount == len(outcomes):
                 return list(outcomes)
             written = {key for (key,) in cursor.fetchall()}

@@ -28,8 +28,18 @@ FENCES: Final = (
         "store/sqlite.py", "AND +worker_id = %s", "AND %s <> ''", NATIVE,
     ),
     Mutant(
+        "fence, worker: PostgreSQL, many", "who holds a row when its success is recorded",
+        "store/postgresql.py", "'RUNNING' AND worker_id = %(worker_id)s\n", "'RUNNING'\n", NATIVE,
+        POSTGRESQL,
+    ),
+    Mutant(
+        "fence, status: PostgreSQL, many", "a success is recorded on what is RUNNING only",
+        "store/postgresql.py", "::uuid[]) AND status = 'RUNNING' AND", "::uuid[]) AND",
+        NATIVE, POSTGRESQL,
+    ),
+    Mutant(
         "fence, worker: PostgreSQL", "who holds a row when its success is recorded",
-        "store/postgresql.py", "\n            AND worker_id IS NOT DISTINCT FROM %(worker_id)s", "",
+        "store/postgresql.py", " AND worker_id IS NOT DISTINCT FROM %(worker_id)s", "",
         NATIVE, POSTGRESQL,
     ),
     Mutant(
@@ -65,7 +75,7 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, status: PostgreSQL", "a success is recorded on what is RUNNING only",
-        "store/postgresql.py", " AND (status = 'RUNNING') IS TRUE\n", "\n", NATIVE,
+        "store/postgresql.py", '"(status = \'RUNNING\') IS TRUE AND worker', '"worker', NATIVE,
         POSTGRESQL,
     ),
     Mutant(
@@ -221,8 +231,8 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members", "members are locked in the order of their ids",
-        "store/postgresql.py", "FROM %(worker_id)s\n        ORDER BY id",
-        "FROM %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
+        "store/postgresql.py", "AND worker_id = %(worker_id)s\n        ORDER BY id",
+        "AND worker_id = %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
     ),
     Mutant(
         "order of locks: sets", "sets are locked in the order of their ids",
