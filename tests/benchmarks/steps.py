@@ -1,5 +1,5 @@
-"""What a subtask costs in Python, step by step, in batches as they form under load: the time of this
-process on a core. On SQLite the database is in it, on others it is not."""
+"""What a subtask costs in Python, step by step, in batches as they form under load: the time of
+this process on a core. On SQLite the database is in it, on others it is not."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def measure(title: str, rounds: int) -> Iterator[lab.Figure]:
 
 
 def one_batch(steps: Steps) -> None:
-    """A set, from its enqueueing to the record of its members, by the functions that a worker calls.
-    What its threads do beside that (queues, the board, the load) is not in it."""
+    """A set, from its enqueueing to the record of its members, by the functions that workers call.
+    What their threads do beside that (queues, the board, the load) is not in it."""
     from django_tasksets import TaskSet
     from django_tasksets.execution import Execution, Worker, call, conclude, prepare
     from django_tasksets.ids import new_id
