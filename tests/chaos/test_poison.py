@@ -134,7 +134,7 @@ def test_poison_harms_nobody_else(
 def check_good(found: oracle.Account) -> None:
     good = SubtaskRecord.objects.filter(task_name=square.name)
     harmed = good.exclude(status=SubtaskStatus.SUCCESSFUL, crashes__lt=MAX_CRASHES)
-    assert list(harmed.values("status", "crashes", "claims", "attempts", "reason")) == []
+    assert list(harmed.values_list("reason", "status", "crashes", "claims", "attempts")) == []
     assert good.count() == GOOD
     assert found.callbacks == 2 * found.sets
 

@@ -60,7 +60,9 @@ def test_nothing_that_tasks_do_ends_a_worker(start: Start) -> None:
     # What was written in transactions that did not commit is not there.
     assert TaskSetRecord.objects.get(id=other.id).name == "before"
     assert deadlock.get() == "after all"
-    assert (row(deadlock).claims, row(deadlock).attempts) == (2, 1)
+    # It may have been given back unbegun besides, while both threads were busy.
+    assert row(deadlock).claims >= 2
+    assert row(deadlock).attempts == 1
     assert_nothing_is_left(worker)
 
 
