@@ -135,10 +135,14 @@ class Executors:
             logger.exception("subtask not executed id=%s", claimed.id)
             result = give_back(self._worker, claimed, error, reason="it could not be executed")
         finally:
-            if os.getpid() == self._pid:
-                self._board.end(self._place, slot)
+            self._end(slot)
             self._load.end(slot, self._inbox.qsize())
             self.outbox.put(result)
+
+    def _end(self, slot: int) -> None:
+        """Note that the thread executes nothing, unless this is a copy of the process."""
+        if os.getpid() == self._pid:
+            self._board.end(self._place, slot)
 
     def _execute_alone(self, claimed: Claimed, slot: int) -> Outcome | Recorded:
         """Execute one that was executing when a process died. If this process dies too, that was
@@ -151,6 +155,8 @@ class Executors:
                 time.sleep(LOOK)
             return self._result(claimed, slot)
         finally:
+            # First: who begins then may end this process, and it would pay for that.
+            self._end(slot)
             self._load.is_alone_no_more()
 
     def _note_limit(self, slot: int, running: Running) -> None:

@@ -412,6 +412,30 @@ def test_suspects_go_to_the_threads_async_or_not(parts: Parts) -> None:
     assert parts.executors.waiting() == 1
 
 
+def test_a_suspect_is_known_to_have_ended_before_others_may_begin(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may end the process at once, and it would be charged with that."""
+    (key,) = flow.enqueue(parts.worker.store)
+    SubtaskRecord.objects.update(crashes=1)
+    parts.claimer.turn()
+    suspect = parts.executors._inbox.get_nowait()
+    assert isinstance(suspect, Claimed)
+    executing, let_others_begin = [], parts.load.is_alone_no_more
+
+    def note() -> None:
+        executing.append(parts.board.executing(0))
+        let_others_begin()
+
+    monkeypatch.setattr(parts.load, "is_alone_no_more", note)
+
+    parts.executors._execute(suspect, 0)
+
+    assert executing == [[]]
+    parts.recorder._turn()
+    assert flow.fetch(key).status == "SUCCESSFUL"
+
+
 def test_one_outcome_that_cannot_be_recorded_does_not_keep_the_others(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
