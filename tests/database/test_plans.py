@@ -256,9 +256,9 @@ def test_looking_for_what_has_expired_reads_nothing_else(store: Store) -> None:
 
 
 @pytest.mark.parametrize("count", [FEW // 10, FEW])
-def test_a_record_reads_only_its_rows_by_their_ids(store: Store, count: int) -> None:
-    """The plan for a few is kept, from whenever it was made: what a worker holds is not read, be it
-    little or much at that moment."""
+def test_a_record_reads_only_what_its_worker_holds(store: Store, count: int) -> None:
+    """On PostgreSQL the plan for a few is kept, from whenever it was made: what a worker holds is
+    not read then, be it little or much at that moment."""
 
     def claim_and_record() -> None:
         began, claimed = time.monotonic(), store.claim(WORKER, (), count)
@@ -268,4 +268,5 @@ def test_a_record_reads_only_its_rows_by_their_ids(store: Store, count: int) -> 
         ]
         assert len(record(store, WORKER, outcomes).written) == count
 
-    check(claim_and_record, "tasksets_sub_ready")
+    is_fresh = connection.vendor == "postgresql" and count == FEW
+    check(claim_and_record, "tasksets_sub_ready", *["tasksets_sub_running"] * is_fresh)
