@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from django.db import Error, transaction
 
@@ -22,6 +23,9 @@ logger = logging.getLogger("django_tasksets")
 PROGRESS_INTERVAL = 0.5
 CHUNK = 500
 
+FinishedSet: TypeAlias = tuple[uuid.UUID, TaskSetStatus, int]
+"""A set's id, its status, and in which generation it has that."""
+
 
 class Announcer:
     """Sends the signals for what was recorded; one for each thread that does."""
@@ -29,9 +33,26 @@ class Announcer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._progressed: dict[uuid.UUID, float] = {}
+        self._sent: list[FinishedSet] = []
 
     def announce(self, recorded: Recorded) -> None:
-        """Send what receivers wait for, and log late results."""
+        """Send what receivers wait for, log late results, and note what was sent."""
+        self.send(recorded)
+        self.acknowledge()
+
+    @property
+    def has_to_acknowledge(self) -> bool:
+        """Whether taskset_finished was sent, and that is not noted yet."""
+        return bool(self._sent)
+
+    def acknowledge(self) -> None:
+        """Note in the database what was sent since the last time; of what is not, the sweep sends
+        it again."""
+        sent, self._sent = self._sent, []
+        _acknowledge(self._store, sent)
+
+    def send(self, recorded: Recorded) -> None:
+        """Send what receivers wait for, and log late results; acknowledge() is to follow."""
         for late in recorded.late:
             logger.warning(
                 "subtask late id=%s claims=%s status=%s",
@@ -60,22 +81,22 @@ class Announcer:
     def _send_finished(self, finished: Sequence[SetState]) -> None:
         for state in finished:
             self._progressed.pop(state.id, None)
-        send_finished(self._store, finished)
+        sets = _finished_sets(finished)
+        _send(sets)
+        self._sent += sets
 
 
-def send_finished(store: Store, finished: Sequence[SetState]) -> None:
-    """Send taskset_finished for sets that have just finished. See announce_finished()."""
-    if finished:
-        announce_finished(
-            store, [(state.id, outcome(state), state.generation) for state in finished]
-        )
+def announce_finished(store: Store, finished: Sequence[FinishedSet]) -> None:
+    """Send taskset_finished for each of the sets, and note that it was sent."""
+    _send(finished)
+    _acknowledge(store, finished)
 
 
-def announce_finished(
-    store: Store, finished: Sequence[tuple[uuid.UUID, TaskSetStatus, int]]
-) -> None:
-    """Send taskset_finished for each (set, status, generation), and note that it was sent."""
-    generations: dict[int, list[uuid.UUID]] = {}
+def _finished_sets(states: Iterable[SetState]) -> list[FinishedSet]:
+    return [(state.id, outcome(state), state.generation) for state in states]
+
+
+def _send(finished: Iterable[FinishedSet]) -> None:
     for key, status, generation in finished:
         signals.send(
             signals.taskset_finished,
@@ -84,6 +105,11 @@ def announce_finished(
             status=status,
             generation=generation,
         )
+
+
+def _acknowledge(store: Store, finished: Iterable[FinishedSet]) -> None:
+    generations: dict[int, list[uuid.UUID]] = {}
+    for key, _, generation in finished:
         generations.setdefault(generation, []).append(key)
     sets = TaskSetRecord.objects.using(store.alias).finished()
     try:
@@ -111,7 +137,7 @@ def tell_on_commit(
                 status=SubtaskStatus.REVOKED,
                 reason=reason,
             )
-        send_finished(store, settled.finished)
+        announce_finished(store, _finished_sets(settled.finished))
 
     if ended or settled.finished:
         transaction.on_commit(tell, using=store.alias, robust=True)

@@ -21,11 +21,10 @@ from .conf import current
 from .context import Request
 from .exceptions import UnknownId, UnknownTask, UnreadableValue
 from .failures import describe, error_line, fingerprint
-from .models import SubtaskRecord
 from .options import stored_options
 from .registry import RegisteredTask
 from .statuses import Role, SubtaskStatus
-from .store.contract import Claimed, Outcome, Store, batches
+from .store.contract import Claimed, Outcome, Store
 
 logger = logging.getLogger("django_tasksets")
 
@@ -197,7 +196,7 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
     """The members' return values in their order: read now, never copied into the callback."""
     values: list[Any] = []
     # Many texts as one list are read in a fraction of the time that they take one by one.
-    for texts in _pages(store, claimed.taskset_id):
+    for texts in _pages(store, claimed):
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             raise UnknownId("What a member of the set returned was forgotten")
@@ -208,18 +207,15 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
     return values
 
 
-def _pages(store: Store, taskset_id: uuid.UUID | None) -> Iterator[list[str | None]]:
+def _pages(store: Store, claimed: Claimed) -> Iterator[list[str | None]]:
     """The texts of the members' return values in their order."""
-    members = SubtaskRecord.objects.using(store.alias).filter(
-        taskset_id=taskset_id, position__gte=0
-    )
-    members = members.order_by("position")
-    # Where there are few, a cursor on the server would take five round trips instead of one.
-    first = list(members.values_list("position", "return_value")[:PAGE])
-    yield [text for _, text in first]
-    if len(first) == PAGE:
-        rest = members.filter(position__gt=first[-1][0]).values_list("return_value", flat=True)
-        yield from batches(rest.iterator(chunk_size=PAGE), PAGE)
+    if claimed.taskset_id is None:
+        raise UnreadableValue("A callback without a set has no results")
+    last, count = -1, PAGE
+    while count == PAGE:
+        page = store.return_values(claimed.taskset_id, last, PAGE)
+        yield [text for _, text in page]
+        last, count = page[-1][0] if page else last, len(page)
 
 
 def returned(subtask_id: uuid.UUID, text: str | None) -> Any:

@@ -349,6 +349,13 @@ class Store(abc.ABC):
     ) -> None:
         """Make locked callback rows READY, and the ones that are not needed REVOKED."""
 
+    @abc.abstractmethod
+    def return_values(
+        self, taskset_id: uuid.UUID, after: int, limit: int
+    ) -> Sequence[tuple[int, str | None]]:
+        """The positions of up to `limit` members behind position `after`, in their order, and what
+        they returned, as text; None for what was forgotten, or has not been returned."""
+
     # Revoke
 
     @abc.abstractmethod

@@ -30,6 +30,10 @@ DISCARD: Final = f"""
     UPDATE {SUBTASK} SET status = 'REVOKED', reason = %s, finished_at = {{now}}, expires_at = NULL
     WHERE id {{among}} AND status = 'WAITING'"""
 
+RETURN_VALUES: Final = f"""
+    SELECT position, return_value FROM {SUBTASK}
+    WHERE taskset_id = %s AND position > %s ORDER BY position LIMIT %s"""
+
 
 class EndingStore(PortableStore):
     """For databases that take a whole list of ids as one parameter."""
@@ -42,6 +46,10 @@ class EndingStore(PortableStore):
     @abc.abstractmethod
     def as_parameter(self, ids: list[uuid.UUID]) -> Any:
         """The ids as `among` takes them."""
+
+    @abc.abstractmethod
+    def as_key(self, one: uuid.UUID) -> Any:
+        """One id as a parameter."""
 
     @abc.abstractmethod
     def time(self) -> str:
@@ -68,12 +76,24 @@ class EndingStore(PortableStore):
         if unneeded:
             self._execute(DISCARD, unneeded, reason)
 
+    def return_values(
+        self, taskset_id: uuid.UUID, after: int, limit: int
+    ) -> Sequence[tuple[int, str | None]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(RETURN_VALUES, [self.as_key(taskset_id), after, limit])
+            page: Sequence[tuple[int, str | None]] = cursor.fetchall()
+        return page
+
     def _execute(self, statement: str, ids: Iterable[uuid.UUID], *first: str) -> list[Any]:
         """Execute the statement with these parameters; what it has read."""
-        statement = statement.format(among=self.among, lock=self.lock, now=self.time())
         keys = list(ids)
+        among, parameter = self.among, self.as_parameter(keys)
+        if len(keys) == 1:
+            # What is compared with one can be planned for once and for all.
+            among, parameter = "= %s", self.as_key(keys[0])
+        statement = statement.format(among=among, lock=self.lock, now=self.time())
         with self.cursor_for(len(keys)) as cursor:
-            cursor.execute(statement, [*first, self.as_parameter(keys)])
+            cursor.execute(statement, [*first, parameter])
             return cursor.fetchall() if cursor.description else []
 
     def cursor_for(self, count: int) -> CursorWrapper:

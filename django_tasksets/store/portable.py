@@ -321,6 +321,13 @@ class PortableStore(Transactions):
         for batch in batches(unneeded, BATCH):
             waiting.filter(id__in=batch).update(status=SubtaskStatus.REVOKED, reason=reason, **OVER)
 
+    def return_values(
+        self, taskset_id: uuid.UUID, after: int, limit: int
+    ) -> Sequence[tuple[int, str | None]]:
+        members = self.subtasks.filter(taskset_id=taskset_id, position__gt=after)
+        page: Any = members.order_by("position").values_list("position", "return_value")[:limit]
+        return list(page)
+
     # Revoke
 
     def revoke(self, ids: Sequence[uuid.UUID], reason: str) -> list[Ended]:

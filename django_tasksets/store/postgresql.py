@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import psycopg
 from django.db.backends.utils import CursorWrapper
@@ -50,6 +50,8 @@ LIMIT_EXCEEDED: Final = "54"
 # As many rows are inserted by one statement, or found by one whose plan is kept.
 FEW: Final = 50
 COPY: Final = f"COPY {SUBTASK} ({INSERT_COLUMNS}) FROM STDIN"
+
+AnyCursor: TypeAlias = type[psycopg.Cursor[Any]] | type[psycopg.RawCursor[Any]]
 
 # The columns that may hold anything.
 TEXTS: Final = itemgetter(
@@ -156,22 +158,30 @@ WRITE: Final = f"""
         delay, args, kwargs, retried, crashed, deferred)
     WHERE s.id = outcome.id"""
 
-COUNT: Final = f"""
-    WITH locked AS MATERIALIZED (
-        SELECT id FROM {TASKSET} WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id FOR NO KEY UPDATE
-    )
+COUNTING: Final = f"""
     UPDATE {TASKSET} t SET
         remaining = t.remaining - tally.successful - tally.failed - tally.revoked,
         successful = t.successful + tally.successful,
         failed = t.failed + tally.failed,
         revoked = t.revoked + tally.revoked,
         started_at = CASE WHEN tally.age = 0 THEN t.started_at ELSE coalesce(
-            t.started_at, statement_timestamp() - tally.age * interval '1 second') END
+            t.started_at, statement_timestamp() - tally.age * interval '1 second') END"""
+COUNT: Final = f"""
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM {TASKSET} WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id FOR NO KEY UPDATE
+    ) {COUNTING}
     FROM locked JOIN unnest(
         %(ids)b::uuid[], %(successful)s::int[], %(failed)s::int[], %(revoked)s::int[],
         %(ages)s::float8[]
     ) tally(id, successful, failed, revoked, age) ON tally.id = locked.id
     WHERE t.id = locked.id
+    RETURNING {STATE_COLUMNS_OF_T}"""
+# One by itself needs no order. This is planned once; what has arrays of one, each time anew.
+COUNT_ONE: Final = f"""
+    {COUNTING}
+    FROM (VALUES (%(successful)s::int, %(failed)s::int, %(revoked)s::int, %(age)s::float8))
+        tally(successful, failed, revoked, age)
+    WHERE t.id = %(taskset_id)b
     RETURNING {STATE_COLUMNS_OF_T}"""
 
 
@@ -180,6 +190,14 @@ class PreparedCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         return super().execute(query, params, **options | {"prepare": True})
+
+
+class NumberedCursor(psycopg.RawCursor[Any]):
+    """Numbers the placeholders of a long statement once. psycopg numbers those of a statement with
+    more than fifty anew each time, which takes longer than to pack and send what is in it."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        return super().execute(_numbered(query), params, **options)
 
 
 class PostgreSQLStore(EndingStore):
@@ -205,7 +223,7 @@ class PostgreSQLStore(EndingStore):
         if not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             self.connection.connection.prepare_threshold = NEVER_UNASKED
 
-    def _binary_cursor(self, kind: type[psycopg.Cursor[Any]] = psycopg.Cursor) -> CursorWrapper:
+    def _binary_cursor(self, kind: AnyCursor = psycopg.Cursor) -> CursorWrapper:
         """A cursor that hands over whole batches as they are. Django's writes parameters into the
         statement, as texts that the server has to read again, and reads texts back."""
         connection = self.connection
@@ -244,8 +262,8 @@ class PostgreSQLStore(EndingStore):
         if not 0 < len(rows) <= FEW:
             super().insert_set(record, rows)
             return
-        statement = f"WITH its_set AS ({self.set_statement}) {insert_few(len(rows))}"
-        with self._binary_cursor() as cursor:
+        statement = insert_few(len(rows), self.set_statement)
+        with self._binary_cursor(NumberedCursor) as cursor:
             cursor.execute(statement, [*self.set_values(record), *chain.from_iterable(rows)])
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
@@ -256,7 +274,7 @@ class PostgreSQLStore(EndingStore):
         # COPY, which is faster for many, takes a round trip more. Neither puts the arguments into
         # the text of a statement, which servers log.
         if len(few) <= FEW:
-            with self._binary_cursor() as cursor:
+            with self._binary_cursor(NumberedCursor) as cursor:
                 cursor.execute(insert_few(len(few)), list(chain.from_iterable(few)))
             return
         connection = self.connection
@@ -324,15 +342,19 @@ class PostgreSQLStore(EndingStore):
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         if not tallies:
             return []
-        parameters: dict[str, Any] = {
-            "ids": [tally.taskset_id for tally in tallies],
-            "successful": [tally.successful for tally in tallies],
-            "failed": [tally.failed for tally in tallies],
-            "revoked": [tally.revoked for tally in tallies],
-            "ages": [float(tally.age) for tally in tallies],
-        }
+        if len(tallies) == 1:
+            statement, parameters = COUNT_ONE, tallies[0]._asdict()
+        else:
+            statement = COUNT
+            parameters = {
+                "ids": [tally.taskset_id for tally in tallies],
+                "successful": [tally.successful for tally in tallies],
+                "failed": [tally.failed for tally in tallies],
+                "revoked": [tally.revoked for tally in tallies],
+                "ages": [float(tally.age) for tally in tallies],
+            }
         with self.cursor_for(len(tallies)) as cursor:
-            cursor.execute(COUNT, parameters)
+            cursor.execute(statement, parameters)
             return list(map(SetState._make, cursor.fetchall()))
 
     # The end of a set
@@ -342,6 +364,9 @@ class PostgreSQLStore(EndingStore):
 
     def as_parameter(self, ids: list[uuid.UUID]) -> list[uuid.UUID]:
         return ids
+
+    def as_key(self, one: uuid.UUID) -> uuid.UUID:
+        return one
 
     def time(self) -> str:
         return "statement_timestamp()"
@@ -365,10 +390,18 @@ class PostgreSQLStore(EndingStore):
 
 
 @cache
-def insert_few(count: int) -> str:
-    """Inserts so many subtasks by one statement."""
+def insert_few(count: int, its_set: str = "") -> str:
+    """Inserts so many subtasks by one statement, and their set before them."""
     row = f"({', '.join(['%s'] * len(NewSubtask._fields))})"
-    return f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) VALUES {', '.join([row] * count)}"
+    statement = f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) VALUES {', '.join([row] * count)}"
+    return f"WITH its_set AS ({its_set}) {statement}" if its_set else statement
+
+
+@lru_cache(maxsize=2 * FEW)
+def _numbered(statement: str) -> str:
+    """The statement with the placeholders that PostgreSQL has: $1, $2 and so on."""
+    first, *rest = statement.split("%s")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, start=1))
 
 
 def copy_line(row: NewSubtask) -> str:

@@ -250,6 +250,9 @@ class SQLiteStore(EndingStore):
     def as_parameter(self, ids: list[uuid.UUID]) -> str:
         return json.dumps([key.hex for key in ids])
 
+    def as_key(self, taskset_id: uuid.UUID) -> str:
+        return taskset_id.hex
+
     def time(self) -> str:
         return f"'{as_text(self.now())}'"
 

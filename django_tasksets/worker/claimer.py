@@ -33,6 +33,8 @@ WATCH: Final[Seconds] = 0.5
 # How often one that holds more than it can execute at once looks whether that gets on.
 LOOK: Final[Seconds] = 0.05
 PROMOTED_AT_ONCE: Final = 1000
+# For how long at most a claim waits for more.
+GATHER: Final[Seconds] = 0.01
 # How many to claim after having waited for work.
 FIRST: Final = 50
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
@@ -86,6 +88,10 @@ class Claimer(Bookkeeper):
         self._watch()
         self._share()
         if wanted := self._wanted():
+            if pause := self._gathering():
+                self._load.wants_end = True
+                self.sleep(pause)
+                return 0
             if self._has_waited:
                 # Others who are needed shall not wait until all that this one takes is read.
                 wanted, self._has_waited = min(wanted, FIRST), False
@@ -137,7 +143,12 @@ class Claimer(Bookkeeper):
         return 0 if self.recycling else wanted
 
     def _claim(self, limit: int) -> int:
-        return self._claimed(lambda: self.store.claim(self._worker.id, self._options.queues, limit))
+        now = time.monotonic()
+        count = self._claimed(
+            lambda: self.store.claim(self._worker.id, self._options.queues, limit)
+        )
+        self._load.all_claimed_at = now if count < limit else 0.0
+        return count
 
     def _claim_past_others(self) -> int:
         """Claim subtasks of the kind for which there is room, past those for which there is none:
@@ -161,6 +172,15 @@ class Claimer(Bookkeeper):
         first = ready.values_list("id", "task_name")[:LOOK_AHEAD]
         ids = [key for key, task_name in first if is_async(task_name) == wants_async][:room]
         return self._claimed(lambda: self.store.claim_ids(self._worker.id, ids)) if ids else 0
+
+    def _gathering(self) -> Seconds:
+        """For how long more is to gather before the next claim. Where there was less than was
+        wanted, what comes next is little too; while some is under way it may wait until that has
+        been recorded, for it is claimed and recorded in a fraction of the time together with what
+        comes after it. So Nagle has TCP send (RFC 896)."""
+        if not self._load.in_flight:
+            return 0
+        return max(0.0, self._load.all_claimed_at + GATHER - time.monotonic())
 
     def _claimed(self, claim: Callable[[], list[Claimed]]) -> int:
         # Until the claim is known to have failed or is handed over, rows may be ours unknown to us.

@@ -43,8 +43,12 @@ def has_connected() -> bool:
     return getattr(_this_thread, "has_connected", False)
 
 
-def next_of(jobs: queue.SimpleQueue[T]) -> T:
-    """The next job of this thread; while there is none for long, it holds no connection."""
+def next_of(jobs: queue.SimpleQueue[T], timeout: Seconds | None = None) -> T:
+    """The next job of this thread; while there is none for long, it holds no connection.
+
+    Raises queue.Empty after the timeout, which is short, if there is one."""
+    if timeout is not None:
+        return jobs.get(timeout=timeout)
     if has_connected():
         try:
             return jobs.get(timeout=REUSED_FOR)

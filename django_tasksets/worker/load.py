@@ -36,6 +36,7 @@ class Load:
 
     def __init__(self, options: WorkerOptions, bell: LocalBell, *, at_once: int) -> None:
         self.bell = bell
+        self._queues = frozenset(options.queues)
         self._at_once = at_once
         """How many a claim may take."""
         self._threads = options.threads
@@ -55,6 +56,9 @@ class Load:
         # has one writer.
         self._to_tell = self._told = 0
         self._is_alone = False
+        self.all_claimed_at = 0.0
+        """The time.monotonic() at which a claim began that left nothing that this process could
+        claim."""
         self.hungry = False
         """The claimer wants to be woken once there is room for more."""
         self.wants_end = False
@@ -123,6 +127,13 @@ class Load:
     def has_told(self, outcomes: int) -> None:
         """Note that they have been told of so many more; for the announcer."""
         self._told += outcomes
+
+    def unclaimed(self, queues: set[str], since: float) -> set[str]:
+        """Those of the queues that may still have what became READY until that
+        time.monotonic()."""
+        if self.all_claimed_at <= since:
+            return queues
+        return queues - self._queues if self._queues else set()
 
     # What was asked of it
 

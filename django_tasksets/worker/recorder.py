@@ -28,6 +28,8 @@ logger = logging.getLogger("django_tasksets")
 
 # At most one wake-up of other processes in this time.
 NOTIFY_EVERY: Final[Seconds] = 0.1
+# Not sooner than this: by then this process may have claimed all that there is.
+NOTIFY_AFTER: Final[Seconds] = 0.005
 # For how long to wait for more to record, if all that is held should end within that time: one
 # record of ten results takes a fraction of the time that several of a few take.
 LINGER: Final[Seconds] = 0.004
@@ -54,6 +56,7 @@ class Recorder(threading.Thread):
         self._retry_at = 0.0
         self._to_notify: set[str] = set()
         self._notify_at = 0.0
+        self._ready_at = 0.0
         self._stopping = False
 
     def stop(self, timeout: Seconds) -> bool:
@@ -213,6 +216,9 @@ class Recorder(threading.Thread):
         if recorded.ready:
             # Callbacks first: who waits for them waits for all that others are told before.
             self._load.bell.ring()
+            self._ready_at = time.monotonic()
+            if not self._to_notify:
+                self._notify_at = max(self._notify_at, self._ready_at + NOTIFY_AFTER)
             self._to_notify.update(recorded.ready.values())
         for hook in hooks:
             self._executors.call(hook)
@@ -225,8 +231,9 @@ class Recorder(threading.Thread):
             logger.warning("late results not counted count=%s error=%r", count, error)
 
     def _notify(self) -> None:
-        """Wake other processes, on other hosts too."""
-        queues, self._to_notify = self._to_notify, set()
+        """Wake other processes, on other hosts too, unless this one has left nothing to them."""
+        queues = self._load.unclaimed(self._to_notify, self._ready_at)
+        self._to_notify = set()
         if not queues:
             return
         self._notify_at = time.monotonic() + NOTIFY_EVERY

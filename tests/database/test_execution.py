@@ -332,6 +332,8 @@ def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> 
     (first,) = parts.claim_all()
     SubtaskRecord.objects.update(status="READY", worker_id=None, claimed_at=None)
 
+    # While something is under way, it first waits for more to come.
+    parts.claimer.turn()
     parts.claimer.turn()
 
     (second,) = parts.load.held()
