@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
+from ..calls import Seconds
 from ..statuses import SubtaskStatus
 from .contract import (
     LAST_CLAIM,
@@ -30,6 +31,7 @@ from .contract import (
 from .endings import EndingStore
 from .fileversion import FileListener
 from .portable import MAX_ERRORS, in_claim_order
+from .private import is_private
 from .sqliterows import as_text, read
 from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
@@ -37,6 +39,11 @@ T = TypeVar("T")
 
 # How long a thread that executes makes way, in seconds.
 PACE: Final = 0.05
+# How long a connection waits for the lock if the project says nothing else, which is Python's
+# default. And how often who calls us asks for it, in seconds: oftener at first.
+DEFAULT_TIMEOUT: Final = 5.0
+FIRST_DELAY: Final = 0.0002
+LAST_DELAY: Final = 0.02
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -114,7 +121,7 @@ class SQLiteStore(EndingStore):
 
     # Transactions
 
-    def run(self, work: Callable[[], T]) -> T:
+    def in_transaction(self, work: Callable[[], T]) -> T:
         mode = self.connection.settings_dict["OPTIONS"].get("transaction_mode")
         begins_locked = str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE")
         # Inside another transaction this thread may have it already.
@@ -127,7 +134,44 @@ class SQLiteStore(EndingStore):
             with writing:
                 return work()
 
-        return super().run(locked_work)
+        if self.is_nested or is_private(self.connection):
+            return super().in_transaction(locked_work)
+        return self._asking_often(locked_work)
+
+    def _asking_often(self, work: Callable[[], T]) -> T:
+        """Do the work in a transaction, for which the lock is asked for at short intervals.
+
+        When SQLite finds it taken it waits for a millisecond, then for two, five, ten: in which
+        workers, that wait like this, would have written several times.
+        """
+        patience = self.connection.settings_dict["OPTIONS"].get("timeout", DEFAULT_TIMEOUT)
+        deadline, delay = time.monotonic() + patience, FIRST_DELAY
+        has_lock = False
+
+        def locked_work() -> T:
+            nonlocal has_lock
+            has_lock = True
+            self._wait_for_lock(patience)
+            return work()
+
+        while True:
+            self._wait_for_lock(0)
+            try:
+                return super().in_transaction(locked_work)
+            except OperationalError as error:
+                if has_lock or not self.is_transient(error) or time.monotonic() > deadline:
+                    raise
+            finally:
+                if not has_lock:
+                    self._wait_for_lock(patience)
+            time.sleep(delay)
+            delay = min(delay * 1.2, LAST_DELAY)
+
+    def _wait_for_lock(self, timeout: Seconds) -> None:
+        """Have SQLite wait for it so long from now on. No statement of Django's: nobody wants to
+        see it among those."""
+        self.connection.ensure_connection()
+        self.connection.connection.execute(f"PRAGMA busy_timeout = {round(timeout * 1000)}")
 
     def pace(self) -> None:
         # A statement lets go of the interpreter, and threads that execute would keep it for a

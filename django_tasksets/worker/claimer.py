@@ -257,7 +257,7 @@ class Claimer(Bookkeeper):
         if waiting and self._load.is_stalled():
             self._executors.give_back_unstarted()
             self._load.slow_down()
-        elif self._load.is_far_ahead(waiting):
+        elif self._load.falls_behind(waiting):
             self._executors.give_back_unstarted()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,10 @@ class Forks:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("fork")
         close_connections()
+        # What is loaded stays: children neither look for garbage in it nor, by looking, have their
+        # own copies of its pages.
+        gc.collect()
+        gc.freeze()
         # Children hold the reading end; that this process is gone reads as its end.
         self._lifeline, self._writer = os.pipe()
         # Else nobody would be told how a child died.

@@ -50,6 +50,9 @@ class Load:
         # lock.
         self._busy = bytearray(options.threads)
         self._moved = 0.0
+        # When the last claim was taken, and how many waited for a thread then.
+        self._taken_at = 0.0
+        self._taken = 0
         self._mean: Seconds | None = None
         self._follow_ups = 0
         # Outcomes that receivers are to be told of, and have been, since the start: each number
@@ -73,8 +76,10 @@ class Load:
 
     def take(self, rows: list[Claimed], asynchronous: list[Claimed], waiting: int) -> None:
         """Note newly claimed subtasks, and which of them go to the event loop."""
+        self._taken_at = time.monotonic()
+        self._taken = waiting + len(rows) - len(asynchronous)
         if not waiting:
-            self._moved = time.monotonic()
+            self._moved = self._taken_at
         with self._lock:
             self._held.update((row.id, row) for row in rows)
             self._asynchronous.update(row.id for row in asynchronous)
@@ -260,10 +265,15 @@ class Load:
         """All threads have been busy for a while: what waits would wait behind something long."""
         return all(self._busy) and time.monotonic() - self._moved > STALL
 
-    def is_far_ahead(self, waiting: int) -> bool:
-        """What waits would take much longer than was thought when it was claimed: it keeps others
-        waiting, of sets that have come since too."""
-        return waiting * (self._mean or 0) > TOO_FAR * self._threads
+    def falls_behind(self, waiting: int) -> bool:
+        """Whether what waits would take much longer than was thought when it was claimed, and keep
+        others waiting, of sets that have come since too. That is told by how many have begun since:
+        how long single ones took says little where threads wait for each other. Learns from it."""
+        passed, begun = time.monotonic() - self._taken_at, self._taken - waiting
+        if passed < AHEAD or begun <= 0 or waiting * passed <= TOO_FAR * begun:
+            return False
+        self._mean = max(self._mean or 0, self._threads * passed / begun)
+        return True
 
     def slow_down(self) -> None:
         """Claim nothing ahead until something has ended soon again."""

@@ -46,14 +46,29 @@ def test_at_first_one_for_each_thread(load: Load) -> None:
     assert load.wanted(waiting=3) == 1
 
 
-def test_what_is_little_of_short_tasks_is_too_much_of_long_ones(load: Load) -> None:
+def test_what_is_little_of_short_tasks_is_too_much_of_long_ones(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load.observe(0.0001)
-    assert not load.is_far_ahead(2000)
-    for _ in range(100):
-        load.observe(0.01)
-    assert load.is_far_ahead(2000)
-    assert not load.is_far_ahead(load.target())
-    assert not load.is_far_ahead(0)
+    take(load, 2000)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 0.1)
+    # It is too early to tell.
+    assert not load.falls_behind(1999)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 0.5)
+    assert not load.falls_behind(1000)
+    assert not load.falls_behind(2000)
+    assert load.target() == 1000
+    assert load.falls_behind(1900)
+    assert 35 < load.target() <= 40
+    take(load, 20, waiting=10)
+    assert not load.falls_behind(29)
+
+
+def test_one_that_was_kept_waiting_says_nothing_about_the_others(load: Load) -> None:
+    take(load, 2000)
+    load.observe(0.05)
+    assert not load.falls_behind(1999)
 
 
 def test_short_tasks_are_claimed_ahead_and_long_ones_are_not(load: Load) -> None:
