@@ -6,14 +6,12 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import chain
 
-from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Model
+from django.db.models import F, Max
 
-from . import codec, signals
+from . import signals
 from .announcing import tell_on_commit
 from .calls import Call, SetSpec
 from .completion import Settled, nothing, settle
@@ -24,23 +22,21 @@ from .draining import Drain, ready_callbacks
 from .exceptions import (
     AlreadyApplied,
     DuplicateId,
-    InvalidOption,
-    NotStorable,
     TaskSetSealed,
     UnknownId,
 )
 from .ids import parse_id
 from .models import SubtaskRecord, TaskSetRecord
 from .packing import Packer
+from .setrows import callback_rows, set_record
 from .spooling import Spool
-from .statuses import Role, SubtaskStatus, TaskSetStatus
+from .statuses import SubtaskStatus, TaskSetStatus
 from .store import get_store
 from .store.contract import NewSubtask, Store, batches
 from .store.moments import Now
 from .wakeups import wake_on_commit
 
 CHUNK = 500
-MAX_NAME = 200
 
 
 def enqueue(call: Call) -> uuid.UUID:
@@ -56,7 +52,7 @@ def enqueue(call: Call) -> uuid.UUID:
         store.insert(rows)
         wake_on_commit(store, ready_queues(rows))
 
-    with _naming_what_is_taken(store, rows):
+    with naming_what_is_taken(store, rows):
         store.run_statement(work)
     key = uuid.UUID(rows[0].id)
     run_eagerly(store, [key])
@@ -72,8 +68,8 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
     """
     store = get_store()
     packer = Packer(store, taskset_id=spec.id)
-    callbacks = _callbacks(packer, spec)
-    record = _record(store, spec, packer.now)
+    callbacks = callback_rows(packer, spec)
+    record = set_record(store, spec, packer.now)
     with Spool() as spool:
         for position, call in enumerate(calls):
             spool.append(packer.member(call, position, f"subtask {position}"))
@@ -96,7 +92,7 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
             return settled
 
         is_one_statement = spec.is_new and not is_large and record.total > 0
-        with _naming_what_is_taken(store, chain(callbacks, spool), spec.id):
+        with naming_what_is_taken(store, chain(callbacks, spool), spec.id):
             settled = (store.run_statement if is_one_statement else store.run)(work)
         if current().ALWAYS_EAGER:
             released = [callback.id for callback in settled.released]
@@ -125,7 +121,7 @@ def add(taskset_id: uuid.UUID, calls: Iterable[Call]) -> list[uuid.UUID]:
             wake_on_commit(store, set() if is_paused else spool.queues)
 
         if len(spool):
-            with _naming_what_is_taken(store, spool):
+            with naming_what_is_taken(store, spool):
                 store.run(work)
         keys = [uuid.UUID(row.id) for row in spool]
     run_eagerly(store, keys)
@@ -180,46 +176,6 @@ def ready_queues(rows: Iterable[NewSubtask]) -> set[str]:
 
 
 # The set's row
-
-
-def _callbacks(packer: Packer, spec: SetSpec) -> list[NewSubtask]:
-    given = {
-        Role.ON_SUCCESS: spec.on_success,
-        Role.ON_FAILURE: spec.on_failure,
-        Role.ON_FINISH: spec.on_finish,
-    }
-    return [packer.callback(call, role) for role, call in given.items() if call is not None]
-
-
-def _record(store: Store, spec: SetSpec, now: datetime) -> TaskSetRecord:
-    record = TaskSetRecord(
-        id=spec.id,
-        name=_checked_name(spec.name),
-        metadata=codec.encode(spec.metadata, path="metadata"),
-        max_failures=spec.max_failures,
-        max_failures_percent=spec.max_failures_percent,
-        has_callbacks=any((spec.on_success, spec.on_failure, spec.on_finish)),
-        origin_id=spec.origin,
-        enqueued_at=now,
-        sealed_at=now if spec.sealed else None,
-    )
-    if spec.owner is not None:
-        record.owner_id = spec.owner.pk
-    if isinstance(spec.related, Model):
-        types = ContentType.objects.db_manager(store.alias)
-        record.related_type = types.get_for_model(spec.related)
-        record.related_id = str(spec.related.pk)
-    return record
-
-
-def _checked_name(name: str) -> str:
-    if len(name) > MAX_NAME:
-        raise InvalidOption(f"name={name[:MAX_NAME]!r}... is longer than {MAX_NAME} characters")
-    try:
-        codec.encode(name, path="name")
-    except NotStorable as error:
-        raise InvalidOption(str(error)) from error
-    return name
 
 
 def _insert_set(
@@ -281,7 +237,7 @@ def _refusal(record: TaskSetRecord | None, taskset_id: uuid.UUID) -> Exception:
 
 
 @contextmanager
-def _naming_what_is_taken(
+def naming_what_is_taken(
     store: Store, rows: Iterable[NewSubtask], taskset_id: uuid.UUID | None = None
 ) -> Iterator[None]:
     """If an id is taken, say which."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import uuid
@@ -99,6 +100,14 @@ class Packer:
         self._taskset_id = None if taskset_id is None else taskset_id.hex
         self._claim_order = int(self.now.timestamp() * 1_000_000)
         self._defaults: dict[str, Plan] = {}
+
+    def for_set(self, taskset_id: uuid.UUID, ahead: int) -> Packer:
+        """One for another set that is enqueued at the same moment, and is claimed after `ahead`
+        members of this one's."""
+        other = copy.copy(self)
+        other._taskset_id = taskset_id.hex
+        other._claim_order += ahead * CLAIM_STEP
+        return other
 
     def member(self, call: Call, position: int | None, where: str = "subtask") -> NewSubtask:
         """A row that is READY or SCHEDULED. Without a position it belongs to no set.

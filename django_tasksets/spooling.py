@@ -6,14 +6,17 @@ import json
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from .statuses import SubtaskStatus
-from .store.contract import NewSubtask
+from .store.contract import NewSubtask, batches
 
 ROWS_IN_MEMORY: Final = 12_000
 # Of arguments: as many rows as fit into it are kept if they are large.
 BYTES_IN_MEMORY: Final = 16_000_000
+ROWS_IN_A_LINE: Final = 100
+TIMES: Final = tuple(map(NewSubtask._fields.index, ("run_after", "expires_at", "enqueued_at")))
 READY: Final = SubtaskStatus.READY.value
 
 
@@ -52,8 +55,10 @@ class Spool:
         if self._file is None:
             # Closed by __exit__, like everything that was spooled.
             self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
-        for row in self._rows:
-            self._file.write(json.dumps(row, default=datetime.isoformat) + "\n")
+        # Large ones each have a line of their own, for a line is read as a whole.
+        size = 1 if self._bytes >= BYTES_IN_MEMORY else ROWS_IN_A_LINE
+        for some in batches(self._rows, size):
+            self._file.write(json.dumps(some, default=datetime.isoformat) + "\n")
         self._rows.clear()
         self._bytes = 0
 
@@ -62,19 +67,18 @@ class Spool:
         if self._file is not None:
             self._file.seek(0)
             for line in self._file:
-                yield _row(json.loads(line))
+                yield from map(_row, json.loads(line))
             self._file.seek(0, 2)
         yield from self._rows
 
 
 def _row(values: list[Any]) -> NewSubtask:
-    row = NewSubtask._make(values)
-    return row._replace(
-        run_after=_moment(row.run_after),
-        expires_at=_moment(row.expires_at),
-        enqueued_at=_moment(row.enqueued_at),
-    )
+    for index in TIMES:
+        values[index] = _moment(values[index])
+    return NewSubtask._make(values)
 
 
+# The rows of one set have their moments in common.
+@lru_cache(maxsize=256)
 def _moment(text: Any) -> Any:
     return None if text is None else datetime.fromisoformat(text)

@@ -278,6 +278,10 @@ class Store(abc.ABC):
         or a position is taken."""
 
     @abc.abstractmethod
+    def insert_sets(self, records: Sequence[TaskSetRecord]) -> None:
+        """Insert the rows of many sets. A step of a transaction."""
+
+    @abc.abstractmethod
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         """Insert subtasks, in bulk, on the caller's transaction; a single one in one statement.
         Raises IntegrityError if an id or a position is taken."""

@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from django.db.backends.utils import CursorWrapper
-
 from ..statuses import TaskSetStatus
 from .contract import WaitingCallback
 from .portable import PortableStore
@@ -95,7 +93,3 @@ class EndingStore(PortableStore):
         with self.cursor_for(len(keys)) as cursor:
             cursor.execute(statement, [*first, parameter])
             return cursor.fetchall() if cursor.description else []
-
-    def cursor_for(self, count: int) -> CursorWrapper:
-        """A cursor for a statement about so many rows."""
-        return self.connection.cursor()

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from django.db import DatabaseError, OperationalError
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Case, F, Q, QuerySet, TextField, Value, When
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.functions import Coalesce, Concat, Greatest, Least, Length
@@ -47,6 +48,7 @@ SET_FIELDS: Final = TaskSetRecord._meta.concrete_fields
 OVER: Final = {"finished_at": Now(), "expires_at": None}
 # How many characters of a subtask's history are kept; with more it begins anew.
 MAX_ERRORS: Final = 262_144
+PLAIN: Final = frozenset({int, str, type(None)})
 # SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
 BATCH: Final = 500
 
@@ -61,6 +63,11 @@ class PortableStore(Transactions):
             cursor.execute(self.set_statement, self.set_values(record))
         self.insert(rows)
 
+    def insert_sets(self, records: Sequence[TaskSetRecord]) -> None:
+        for batch in batches(records, BATCH):
+            with self.cursor_for(len(batch)) as cursor:
+                cursor.executemany(self.set_statement, list(map(self.set_values, batch)))
+
     @cached_property
     def set_statement(self) -> str:
         """Inserts a set's row. It is the same each time; the ORM would make it anew from the
@@ -73,7 +80,16 @@ class PortableStore(Transactions):
     def set_values(self, record: TaskSetRecord) -> list[Any]:
         """The values in a set's row, as `set_statement` takes them."""
         connection = self.connection
-        return [field.get_db_prep_save(_value(record, field), connection) for field in SET_FIELDS]
+        values = [(field, _value(record, field)) for field in SET_FIELDS]
+        return [
+            # What drivers take as it is need not go through Django's layers: most of it.
+            value if type(value) in PLAIN else field.get_db_prep_save(value, connection)
+            for field, value in values
+        ]
+
+    def cursor_for(self, count: int) -> CursorWrapper:
+        """A cursor for a statement about so many rows."""
+        return self.connection.cursor()
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         for batch in batches(rows, BATCH):

@@ -6,6 +6,7 @@ from typing import Final
 
 from .mutant import ALL, CLAIMS, LOCKS, SERVERS, STEERING, TASKSETS, Mutant
 
+MANY: Final = "tests/database/test_many_sets.py"
 RECORDING: Final = "tests/database/test_recording.py"
 HALF_WAY: Final = (f"{RECORDING}::test_what_stops_half_way_leaves_nothing",)
 FIRST: Final = (f"{RECORDING}::test_of_two_outcomes_of_one_claim_the_first_counts",)
@@ -24,6 +25,16 @@ ENQUEUEING: Final = (
         "enqueueing.py", "(store.run_statement if is_one_statement else store.run)(work)",
         "work()",
         (f"{TASKSETS}::test_a_taken_id_leaves_the_transaction_alive",),
+    ),
+    Mutant(
+        "applied together", "many sets are one transaction",
+        "bulk.py", "released = store.run(work)", "released = work()",
+        (f"{MANY}::test_a_taken_id_is_named_and_leaves_the_transaction_alive",),
+    ),
+    Mutant(
+        "applied together, empty", "of many sets those without members finish",
+        "bulk.py", "if not r.total and", "if False and",
+        (f"{MANY}::test_empty_ones_finish_at_once",),
     ),
     Mutant(
         "the caller's transaction", "what is enqueued is rolled back with the caller",

@@ -1,0 +1,67 @@
+"""Puts many sets into the database at once, by as few statements as one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from .announcing import tell_on_commit
+from .calls import Call, SetSpec
+from .completion import nothing, settle
+from .enqueueing import naming_what_is_taken, run_eagerly, tell_enqueued
+from .models import TaskSetRecord
+from .packing import Packer
+from .setrows import callback_rows, set_record
+from .spooling import Spool
+from .store import get_store
+from .store.contract import Store
+from .wakeups import wake_on_commit
+
+
+def enqueue_sets(sets: Iterable[tuple[SetSpec, Iterable[Call]]]) -> list[int]:
+    """Enqueue new sets with their members and callbacks; returns their numbers of members.
+
+    All calls are drained and encoded before the first write, to a temporary file if there are
+    many. Everything is then written in one transaction, or in the caller's. The sets are claimed
+    one after the other, and beside others' together as one set of so many members would be. Raises
+    what enqueue_set() does, and says of which set.
+    """
+    store = get_store()
+    packer = Packer(store)
+    records: list[TaskSetRecord] = []
+    with Spool() as spool:
+        for number, (spec, calls) in enumerate(sets):
+            ahead = records[-1].total if records else 0
+            packer = packer.for_set(spec.id, ahead)
+            records.append(_packed(store, packer, spec, calls, spool, f"set {number}"))
+
+        def work() -> list[uuid.UUID]:
+            store.insert_sets(records)
+            store.insert(spool)
+            for record in records:
+                tell_enqueued(store, record.id, record.total)
+            empty = [nothing(r.id) for r in records if not r.total and r.sealed_at is not None]
+            settled = settle(store, empty)
+            wake_on_commit(store, spool.queues | {one.queue_name for one in settled.released})
+            tell_on_commit(store, settled)
+            return [callback.id for callback in settled.released]
+
+        if records:
+            with naming_what_is_taken(store, spool):
+                released = store.run(work)
+            run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
+    return [record.total for record in records]
+
+
+def _packed(
+    store: Store, packer: Packer, spec: SetSpec, calls: Iterable[Call], spool: Spool, where: str
+) -> TaskSetRecord:
+    """The set's row; those of its callbacks and members go to the spool."""
+    record = set_record(store, spec, packer.now)
+    for row in callback_rows(packer, spec):
+        spool.append(row)
+    before = len(spool)
+    for position, call in enumerate(calls):
+        spool.append(packer.member(call, position, f"{where}, subtask {position}"))
+    record.total = record.remaining = len(spool) - before
+    return record
