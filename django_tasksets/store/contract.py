@@ -301,6 +301,11 @@ class Store(abc.ABC):
         """Make those of `ids` that are READY RUNNING for the worker; a transaction by itself."""
 
     @abc.abstractmethod
+    def look_ahead(self, queues: Sequence[str], limit: int) -> list[tuple[uuid.UUID, str]]:
+        """The ids and task names of some that are READY and have not crashed: up to `limit` of
+        each of the queues, or in all if no queues are given. Reads no more than that many."""
+
+    @abc.abstractmethod
     def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:
         """The rows as they are, as a claim has them. One that cannot be read is FAILED at once, so
         that it is in nobody's way; if it is a member, the sweep counts it."""

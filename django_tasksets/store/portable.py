@@ -137,6 +137,13 @@ class PortableStore(Transactions):
             claimed += [row._replace(claims=next_claim(row.claims)) for row in rows]
         return in_claim_order(claimed)
 
+    def look_ahead(self, queues: Sequence[str], limit: int) -> list[tuple[uuid.UUID, str]]:
+        ready = self.subtasks.ready().filter(crashes=0)
+        # In the order of the index: it need not be that of the claim, and is read at no cost.
+        ready = ready.order_by("queue_name", "-priority", "claim_order")
+        parts = [ready.filter(queue_name=name) for name in dict.fromkeys(queues)] or [ready]
+        return [row for part in parts for row in part.values_list("id", "task_name")[:limit]]
+
     def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:
         try:
             return [Claimed._make(row) for row in rows.values_list(*Claimed._fields)]

@@ -210,12 +210,14 @@ class PostgreSQLStore(EndingStore):
     def reconnect(self) -> None:
         super().reconnect()
         with self.connection.cursor() as cursor:
-            # Our statements find their rows by index; right after a bulk load the planner, which
-            # has no statistics yet, would rather read the whole table. A set's row that somebody
+            # Our statements find their rows by index, and in its order; right after a bulk load the
+            # planner, which has no statistics yet, would rather read the whole table, or sort all
+            # that is READY to have the first hundred. A set's row that somebody
             # holds for long must not hold up the results of all others; least of all for somebody
             # who is out of reach, or frozen, in mid-transaction: that ends with the lease.
             cursor.execute(
-                "SET enable_seqscan = off; SET jit = off; SET lock_timeout = '1s'; "
+                "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; "
+                "SET lock_timeout = '1s'; "
                 f"SET idle_in_transaction_session_timeout = '{lease_in_seconds()}s'"
             )
         # None, which is Django's default, would forbid PreparedCursor too. Behind a pooler of

@@ -164,12 +164,7 @@ class Claimer(Bookkeeper):
         if room <= 0:
             return 0
         self._looked_ahead = now
-        # In the order of the index: it need not be that of the claim, and is read at no cost.
-        ready = SubtaskRecord.objects.using(self.store.alias).ready().filter(crashes=0)
-        ready = ready.order_by("queue_name", "-priority", "claim_order")
-        if self._options.queues:
-            ready = ready.filter(queue_name__in=self._options.queues)
-        first = ready.values_list("id", "task_name")[:LOOK_AHEAD]
+        first = self.store.look_ahead(self._options.queues, LOOK_AHEAD)
         ids = [key for key, task_name in first if is_async(task_name) == wants_async][:room]
         return self._claimed(lambda: self.store.claim_ids(self._worker.id, ids)) if ids else 0
 

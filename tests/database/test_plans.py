@@ -239,6 +239,17 @@ def test_a_claim_reads_only_ready_rows(store: Store, queues: tuple[str, ...]) ->
     check(lambda: store.claim(WORKER, queues, FEW // 2), "tasksets_sub_ready")
 
 
+@pytest.mark.parametrize("queues", [(), ("default", "mail")])
+def test_looking_ahead_reads_no_more_than_it_is_asked_for(
+    store: Store, queues: tuple[str, ...]
+) -> None:
+    """Not all that is READY, to sort it: it is asked again and again while there is much of it."""
+    taskset = TaskSetRecord.objects.create(total=20 * FEW, remaining=20 * FEW)
+    insert_rows(20 * FEW, 0, taskset.id, status="'READY'")
+    check(lambda: store.look_ahead(queues, FEW // 2), "tasksets_sub_ready")
+    taskset.delete()
+
+
 def test_promotion_reads_only_due_rows(store: Store) -> None:
     check(lambda: store.promote(2 * FEW), "tasksets_sub_scheduled")
 
