@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import time
 import uuid
+from collections.abc import Iterator
+from typing import Final
 
 from .exceptions import InvalidId
 
@@ -13,23 +16,27 @@ _SPELLING = re.compile(
     r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE
 )
 
+AT_ONCE: Final = 64
+
 
 def new_id() -> uuid.UUID:
     """A UUID that sorts by its time of making, to a quarter of a microsecond: version 7, with the
     clock's next 12 bits after the milliseconds (RFC 9562, sections 5.7 and 6.2, method 3)."""
-    return uuid.UUID(int=_number())
+    return uuid.UUID(int=_number(int.from_bytes(os.urandom(8), "big")))
 
 
-def new_hex() -> str:
-    """The 32 digits of a new_id(), in half the time."""
-    return f"{_number():032x}"
+def hex_ids() -> Iterator[str]:
+    """The 32 digits of ever new ids, each made as it is asked for. Randomness is asked for once for
+    many of them, which takes a third of the time: not to be kept over a fork."""
+    while True:
+        for (chance,) in struct.iter_unpack(">Q", os.urandom(8 * AT_ONCE)):
+            yield f"{_number(chance):032x}"
 
 
-def _number() -> int:
+def _number(chance: int) -> int:
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     head = (milliseconds << 16) | 0x7000 | (rest << 12) // 1_000_000
-    tail = (0b10 << 62) | int.from_bytes(os.urandom(8), "big") >> 2
-    return (head << 64) | tail
+    return (head << 64) | (0b10 << 62) | chance >> 2
 
 
 def gen_unique_id() -> str:

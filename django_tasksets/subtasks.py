@@ -84,6 +84,10 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
             )
             return
         name, defaults = _named(task)
+        if kwargs is None and options is None and not ex:
+            # Most are like that, and most of many.
+            super().__init__(task=name, args=_several(args, name), kwargs={}, options=defaults)
+            return
         super().__init__(
             task=name,
             args=_several(args, name),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import chain, islice
 from operator import itemgetter
@@ -412,7 +412,7 @@ def copy_line(row: NewSubtask) -> str:
     # Text that is printable has no line end, tab or carriage return.
     if "\\" in texts or not texts.isprintable():
         row = NewSubtask._make(map(_escaped, row))
-    return "\t".join([v if type(v) is str else _shown(v) for v in row]) + "\n"
+    return "\t".join([v if type(v) is str else SHOWN.get(type(v), _shown)(v) for v in row]) + "\n"
 
 
 def _escaped(value: Any) -> Any:
@@ -423,10 +423,11 @@ def _escaped(value: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return r"\N"
-    return _moment(value) if isinstance(value, datetime.datetime) else str(value)
+    return r"\N" if value is None else str(value)
 
 
 # The rows of one set have their moments in common.
-_moment = lru_cache(maxsize=256)(str)
+SHOWN: Final[dict[type, Callable[[Any], str]]] = {
+    int: str,
+    datetime.datetime: lru_cache(maxsize=256)(str),
+}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from django.db import OperationalError
 
-from ..ids import new_hex
+from ..ids import new_id
 from .contract import UNREADABLE, Claimed
 from .portable import UNREADABLE_ROWS
 from .tables import CLAIMED_COLUMNS, SUBTASK
@@ -80,7 +80,7 @@ def _set_aside(store: Transactions, number: int, error: BaseException) -> None:
             if not _is_text(cursor, name, number):
                 hexed = f"UPDATE {SUBTASK} SET {name} = hex({name}) WHERE rowid = %s"
                 cursor.execute(hexed, [number])
-        cursor.execute(SET_ASIDE, [now, now, new_hex(), number])
+        cursor.execute(SET_ASIDE, [now, now, new_id().hex, number])
 
 
 def _is_text(cursor: Any, column: str, number: int) -> bool:
