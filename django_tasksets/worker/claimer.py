@@ -187,6 +187,9 @@ class Claimer(Bookkeeper):
 
     def _hand_over(self, rows: list[Claimed]) -> None:
         if rows:
+            if not self._load.in_flight:
+                # What has just been claimed need not be asked about yet.
+                self._watched = time.monotonic()
             asynchronous = [row for row in rows if not row.crashes and is_async(row.task_name)]
             self.claimed += len(rows)
             self._load.take(rows, asynchronous, self._executors.waiting())
