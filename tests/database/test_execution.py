@@ -23,17 +23,19 @@ from django.db import (
 from django.test import override_settings
 from django.utils import timezone
 
-from django_tasksets import Task, TaskSetResult, registry, task
+from django_tasksets import Task, TaskSetResult, registry, signals, task
 from django_tasksets.atomically import execute_atomically
 from django_tasksets.attempts import Attempt, invoke
 from django_tasksets.context import current_request
 from django_tasksets.execution import Execution, Worker, execute, prepare
-from django_tasksets.models import SubtaskRecord
+from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import Recorded, record
 from django_tasksets.statuses import Role
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed, Outcome, Store
 from django_tasksets.wakeups import LocalBell
+from django_tasksets.worker import announcements as announcements_module
+from django_tasksets.worker import claimer as claimer_module
 from django_tasksets.worker import limits
 from django_tasksets.worker import recorder as recorder_module
 from django_tasksets.worker.announcements import Announcements
@@ -339,6 +341,125 @@ def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> 
     (second,) = parts.load.held()
     assert second.claims == first.claims + 1
     assert parts.executors.waiting() == 2
+
+
+def test_few_are_claimed_together_with_what_comes_while_others_are_under_way(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, naps, claims = parts.worker.store, list[float](), list[int]()
+    claim_rows = store.claim
+
+    def count(worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        rows = claim_rows(worker_id, queues, limit)
+        claims.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store, "claim", count)
+    monkeypatch.setattr(parts.claimer, "sleep", naps.append)
+    monkeypatch.setattr(parts.claimer, "_wait_for_work", lambda pause: None)
+    parts.load.observe(0.001)
+    flow.enqueue(store, 2)
+    parts.claimer.turn()
+    assert (claims, naps) == ([2], [])
+    flow.enqueue(store, 2)
+    parts.claimer.turn()
+    assert claims == [2]
+    assert 0 < naps[0] <= claimer_module.GATHER
+    # When those are recorded there is nothing to wait for, and not for ever if they take long.
+    parts.load.drop(parts.load.held())
+    parts.claimer.turn()
+    assert (claims, len(naps)) == ([2, 2], 1)
+    flow.enqueue(store, 2)
+    parts.load.all_claimed_at -= claimer_module.GATHER
+    parts.claimer.turn()
+    assert (claims, len(naps)) == ([2, 2, 2], 1)
+
+
+def test_where_much_is_left_a_claim_waits_for_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.claimer, "sleep", lambda pause: pytest.fail("waits"))
+    parts.load.observe(0.1)
+    flow.enqueue(parts.worker.store, 20)
+    parts.claimer.turn()
+    while parts.executors.waiting():
+        parts.executors._inbox.get()
+    parts.claimer.turn()
+    assert parts.load.in_flight == 8
+
+
+@pytest.mark.parametrize(("is_left", "queues"), [(True, ["default"]), (False, [])])
+def test_others_are_woken_for_what_this_process_has_not_claimed(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, is_left: bool, queues: list[str]
+) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(recorder_module, "wake", lambda _, names: woken.extend(names))
+    flow.enqueue(parts.worker.store)
+    (held,) = parts.claim_all()
+    parts.recorder._follow_up(Recorded(ready={held.id: "default"}))
+    # Not at once: the claimer of this process has been woken.
+    assert parts.recorder._notify_at > time.monotonic()
+    if not is_left:
+        parts.load.drop([held])
+        assert parts.claimer._claim(5) == 0
+    parts.recorder._notify()
+    assert woken == queues
+
+
+def test_of_other_queues_a_claim_says_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.load, "_queues", frozenset({"mail"}))
+    parts.load.all_claimed_at = time.monotonic()
+    assert parts.load.unclaimed({"mail", "default"}, time.monotonic() - 1) == {"default"}
+    assert parts.load.unclaimed({"mail"}, time.monotonic()) == {"mail"}
+
+
+def test_sets_that_finished_are_acknowledged_together(parts: Parts) -> None:
+    told: list[Any] = []
+
+    def receive(taskset_id: uuid.UUID, **_: Any) -> None:
+        told.append(taskset_id)
+
+    def note(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        statements.append(sql)
+        return execute(sql, *arguments)
+
+    store, statements = parts.worker.store, list[str]()
+    sets = [flow.make_set(store, 1) for _ in range(3)]
+    held = claim(parts.worker, *SubtaskRecord.objects.values_list("id", flat=True))
+    signals.taskset_finished.connect(receive)
+    try:
+        for one in held:
+            parts.announcements.put(record(store, parts.worker.id, [flow.outcome(one)]))
+        parts.announcements._queue.put(None)
+        with connection.execute_wrapper(note):
+            parts.announcements.run()
+    finally:
+        signals.taskset_finished.disconnect(receive)
+    assert sorted(told) == sorted(one.id for one in sets)
+    assert not TaskSetRecord.objects.filter(announced_at=None).exists()
+    assert sum("announced_at" in statement for statement in statements) == 1
+
+
+def test_an_acknowledgement_comes_soon_though_nothing_else_does(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements_module, "ACKNOWLEDGE_WITHIN", 0.05)
+    acknowledge = parts.announcements._announcer.acknowledge
+
+    def then_end() -> None:
+        acknowledge()
+        parts.announcements._queue.put(None)
+
+    monkeypatch.setattr(parts.announcements._announcer, "acknowledge", then_end)
+    flow.make_set(parts.worker.store, 1)
+    (one,) = claim(parts.worker, *SubtaskRecord.objects.values_list("id", flat=True))
+    parts.announcements.put(record(parts.worker.store, parts.worker.id, [flow.outcome(one)]))
+    began = time.monotonic()
+    parts.announcements.run()
+    assert 0.05 <= time.monotonic() - began < 5
+    assert TaskSetRecord.objects.get().announced_at is not None
 
 
 @pytest.mark.parametrize(("time_to_end", "together"), [(5.0, 3), (20.0, 1)])
