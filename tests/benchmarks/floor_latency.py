@@ -25,7 +25,7 @@ def starts(count: int) -> list[float]:
 
     from django_tasksets.ids import new_id
     from django_tasksets.store.contract import NewSubtask
-    from django_tasksets.store.postgresql import insert_few
+    from django_tasksets.store.postgresqlstatements import insert_few
     from tests.benchmarks import lab
 
     address = lab.postgresql_address(str(connection.settings_dict["NAME"]))

@@ -29,17 +29,17 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, worker: PostgreSQL, many", "who holds a row when its success is recorded",
-        "store/postgresql.py", "'RUNNING' AND worker_id = %(worker_id)s\n", "'RUNNING'\n", NATIVE,
-        POSTGRESQL,
+        "store/postgresqlstatements.py", "'RUNNING' AND worker_id = %(worker_id)s\n", "'RUNNING'\n",
+        NATIVE, POSTGRESQL,
     ),
     Mutant(
         "fence, status: PostgreSQL, many", "a success is recorded on what is RUNNING only",
-        "store/postgresql.py", "::uuid[]) AND status = 'RUNNING' AND", "::uuid[]) AND",
+        "store/postgresqlstatements.py", "::uuid[]) AND status = 'RUNNING' AND", "::uuid[]) AND",
         NATIVE, POSTGRESQL,
     ),
     Mutant(
         "fence, worker: PostgreSQL", "who holds a row when its success is recorded",
-        "store/postgresql.py", " AND worker_id IS NOT DISTINCT FROM %(worker_id)s", "",
+        "store/postgresqlstatements.py", " AND worker_id IS NOT DISTINCT FROM %(worker_id)s", "",
         NATIVE, POSTGRESQL,
     ),
     Mutant(
@@ -62,7 +62,7 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, claims: PostgreSQL", "which claim a success is the end of",
-        "store/postgresql.py", " AND s.claims = outcome.claims", "", NATIVE, POSTGRESQL,
+        "store/postgresqlstatements.py", " AND s.claims = outcome.claims", "", NATIVE, POSTGRESQL,
     ),
     Mutant(
         "fence, claims: portable", "which claim anything else is the end of",
@@ -75,8 +75,8 @@ FENCES: Final = (
     ),
     Mutant(
         "fence, status: PostgreSQL", "a success is recorded on what is RUNNING only",
-        "store/postgresql.py", '"(status = \'RUNNING\') IS TRUE AND worker', '"worker', NATIVE,
-        POSTGRESQL,
+        "store/postgresqlstatements.py", '"(status = \'RUNNING\') IS TRUE AND worker', '"worker',
+        NATIVE, POSTGRESQL,
     ),
     Mutant(
         "fence, status: portable", "so is anything else",
@@ -107,7 +107,7 @@ CLAIMING: Final = (
     ),
     Mutant(
         "a new fence: PostgreSQL", "claims + 1 at each claim",
-        "store/postgresql.py", "- 1) + 1, claimed_at", "- 1), claimed_at", (OWN_FENCES,),
+        "store/postgresqlstatements.py", "- 1) + 1, claimed_at", "- 1), claimed_at", (OWN_FENCES,),
         POSTGRESQL,
     ),
     Mutant(
@@ -126,7 +126,7 @@ CLAIMING: Final = (
     ),
     Mutant(
         "locked candidates: PostgreSQL", "a claim locks what it takes",
-        "store/postgresql.py", "FOR NO KEY UPDATE SKIP LOCKED", "",
+        "store/postgresqlstatements.py", "FOR NO KEY UPDATE SKIP LOCKED", "",
         (PASSED_OVER, f"{CLAIMS}::test_each_subtask_is_claimed_once"), POSTGRESQL,
     ),
     Mutant(
@@ -136,7 +136,7 @@ CLAIMING: Final = (
     ),
     Mutant(
         "skip locked: PostgreSQL", "a claim passes over what others have locked",
-        "store/postgresql.py", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE",
+        "store/postgresqlstatements.py", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE",
         (PASSED_OVER,), POSTGRESQL,
     ),
     Mutant(
@@ -231,12 +231,12 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members", "members are locked in the order of their ids",
-        "store/postgresql.py", "AND worker_id = %(worker_id)s\n        ORDER BY id",
+        "store/postgresqlstatements.py", "AND worker_id = %(worker_id)s\n        ORDER BY id",
         "AND worker_id = %(worker_id)s\n       ", (f"{ORDER}[SUCCESSFUL-members]",), POSTGRESQL,
     ),
     Mutant(
         "order of locks: sets", "sets are locked in the order of their ids",
-        "store/postgresql.py", "WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id",
+        "store/postgresqlstatements.py", "WHERE id = ANY (%(ids)b::uuid[]) ORDER BY id",
         "WHERE id = ANY (%(ids)b::uuid[])", (f"{ORDER}[SUCCESSFUL-sets]",), POSTGRESQL,
     ),
     Mutant(
