@@ -114,7 +114,7 @@ def _acknowledge(store: Store, finished: Iterable[FinishedSet]) -> None:
     sets = TaskSetRecord.objects.using(store.alias).finished()
     try:
         for generation, ids in generations.items():
-            for batch in batches(ids, CHUNK):
+            for batch in batches(sorted(ids), CHUNK):
                 sets.filter(id__in=batch, generation=generation).update(announced_at=Now())
     except Error as error:
         # The sweep sends it again.

@@ -1,4 +1,4 @@
-"""Puts many sets into the database at once, by as few statements as one."""
+"""Puts many sets into the database at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from .announcing import tell_on_commit
 from .calls import Call, SetSpec
 from .completion import nothing, settle
+from .conf import current
 from .enqueueing import naming_what_is_taken, run_eagerly, tell_enqueued
+from .exceptions import TaskSetsError
 from .models import TaskSetRecord
 from .packing import Packer
 from .setrows import callback_rows, set_record
 from .spooling import Spool
+from .statuses import SubtaskStatus
 from .store import get_store
 from .store.contract import Store
 from .wakeups import wake_on_commit
@@ -49,7 +52,11 @@ def enqueue_sets(sets: Iterable[tuple[SetSpec, Iterable[Call]]]) -> list[int]:
         if records:
             with naming_what_is_taken(store, spool):
                 released = store.run(work)
-            run_eagerly(store, [*(uuid.UUID(row.id) for row in spool), *released])
+            if current().ALWAYS_EAGER:
+                members = (
+                    uuid.UUID(row.id) for row in spool if row.status != SubtaskStatus.WAITING
+                )
+                run_eagerly(store, [*members, *released])
     return [record.total for record in records]
 
 
@@ -57,8 +64,13 @@ def _packed(
     store: Store, packer: Packer, spec: SetSpec, calls: Iterable[Call], spool: Spool, where: str
 ) -> TaskSetRecord:
     """The set's row; those of its callbacks and members go to the spool."""
-    record = set_record(store, spec, packer.now)
-    for row in callback_rows(packer, spec):
+    try:
+        record = set_record(store, spec, packer.now)
+        callbacks = callback_rows(packer, spec)
+    except TaskSetsError as error:
+        error.args = (f"{where}: {error}",)
+        raise
+    for row in callbacks:
         spool.append(row)
     before = len(spool)
     for position, call in enumerate(calls):

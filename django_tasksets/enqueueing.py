@@ -175,7 +175,7 @@ def ready_queues(rows: Iterable[NewSubtask]) -> set[str]:
     return {row.queue_name for row in rows if row.status == SubtaskStatus.READY}
 
 
-# The set's row
+# What is there already
 
 
 def _insert_set(

@@ -104,7 +104,7 @@ class Packer:
 
     def for_set(self, taskset_id: uuid.UUID, ahead: int) -> Packer:
         """One for another set that is enqueued at the same moment, and is claimed after `ahead`
-        members of this one's."""
+        members of this one's: of one set after another each is made from the last."""
         other = copy.copy(self)
         other._taskset_id = taskset_id.hex
         other._claim_order += ahead * CLAIM_STEP

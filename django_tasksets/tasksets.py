@@ -150,8 +150,10 @@ class TaskSet(MutableSequence[Any]):
 
         `tasksets` may be lazy, and so may each of them: they are drained one after the other. They
         are written together, at a fraction of what apply_async() takes for each. Raises what that
-        does, and says of which of them; nothing is written then.
+        does; nothing is written then, and the caller's transaction can go on.
         """
+        if isinstance(tasksets, TaskSet) or not isinstance(tasksets, Iterable):
+            raise InvalidCall(f"apply_all takes an iterable of task sets, not {tasksets!r:.200}")
         ids: list[uuid.UUID] = []
         lazy: list[tuple[TaskSet, int]] = []
 

@@ -303,7 +303,8 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def look_ahead(self, queues: Sequence[str], limit: int) -> list[tuple[uuid.UUID, str]]:
         """The ids and task names of some that are READY and have not crashed: up to `limit` of
-        each of the queues, or in all if no queues are given. Reads no more than that many."""
+        each of the queues, in which they come in the order of a claim. No queues means all. Reads
+        nothing else, but for what has crashed."""
 
     @abc.abstractmethod
     def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:

@@ -47,7 +47,7 @@ class EndingStore(PortableStore):
 
     @abc.abstractmethod
     def as_key(self, one: uuid.UUID) -> Any:
-        """One id as a parameter."""
+        """One id, of a set or a subtask, as a parameter."""
 
     @abc.abstractmethod
     def time(self) -> str:
@@ -87,7 +87,7 @@ class EndingStore(PortableStore):
         keys = list(ids)
         among, parameter = self.among, self.as_parameter(keys)
         if len(keys) == 1:
-            # What is compared with one can be planned for once and for all.
+            # What is compared with one can be planned for once and for all, by who keeps plans.
             among, parameter = "= %s", self.as_key(keys[0])
         statement = statement.format(among=among, lock=self.lock, now=self.time())
         with self.cursor_for(len(keys)) as cursor:

@@ -82,8 +82,11 @@ class PortableStore(Transactions):
         connection = self.connection
         values = [(field, _value(record, field)) for field in SET_FIELDS]
         return [
-            # What drivers take as it is need not go through Django's layers: most of it.
-            value if type(value) in PLAIN else field.get_db_prep_save(value, connection)
+            # What drivers take as it is need not go through Django's layers: most of it. The keys
+            # of a project's users may be of any kind.
+            value
+            if type(value) in PLAIN and not field.is_relation
+            else field.get_db_prep_save(value, connection)
             for field, value in values
         ]
 
@@ -138,11 +141,10 @@ class PortableStore(Transactions):
         return in_claim_order(claimed)
 
     def look_ahead(self, queues: Sequence[str], limit: int) -> list[tuple[uuid.UUID, str]]:
-        ready = self.subtasks.ready().filter(crashes=0)
-        # In the order of the index: it need not be that of the claim, and is read at no cost.
-        ready = ready.order_by("queue_name", "-priority", "claim_order")
-        parts = [ready.filter(queue_name=name) for name in dict.fromkeys(queues)] or [ready]
-        return [row for part in parts for row in part.values_list("id", "task_name")[:limit]]
+        ready = self.subtasks.ready().filter(crashes=0).order_by("-priority", "claim_order")
+        names = list(dict.fromkeys(queues)) or self.ready_queues()
+        parts = [ready.filter(queue_name=name).values_list("id", "task_name") for name in names]
+        return [row for part in parts for row in part[:limit]]
 
     def claimed_rows(self, rows: QuerySet[Any, Any]) -> list[Claimed]:
         try:

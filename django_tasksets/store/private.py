@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from typing import Any, Final
-from weakref import WeakSet
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -50,14 +49,6 @@ def reuse_connections() -> None:
             settings |= {"CONN_MAX_AGE": REUSED_FOR, "CONN_HEALTH_CHECKS": True}
 
 
-_private: WeakSet[BaseDatabaseWrapper] = WeakSet()
-
-
-def is_private(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the connection is one for bookkeeping."""
-    return connection in _private
-
-
 def private_connection(alias: str) -> BaseDatabaseWrapper:
     """A new, unopened connection to the database of `alias`.
 
@@ -75,5 +66,4 @@ def private_connection(alias: str) -> BaseDatabaseWrapper:
         settings["OPTIONS"]["transaction_mode"] = "IMMEDIATE"
         settings["OPTIONS"].setdefault("timeout", 30)
     wrapper: BaseDatabaseWrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
-    _private.add(wrapper)
     return wrapper

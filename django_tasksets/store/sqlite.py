@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from ..calls import Seconds
 from ..statuses import SubtaskStatus
 from .contract import (
     LAST_CLAIM,
@@ -31,7 +30,6 @@ from .contract import (
 from .endings import EndingStore
 from .fileversion import FileListener
 from .portable import MAX_ERRORS, in_claim_order
-from .private import is_private
 from .sqliterows import as_text, read
 from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
@@ -39,11 +37,6 @@ T = TypeVar("T")
 
 # How long a thread that executes makes way, in seconds.
 PACE: Final = 0.05
-# How long a connection waits for the lock if the project says nothing else, which is Python's
-# default. And how often who calls us asks for it, in seconds: oftener at first.
-DEFAULT_TIMEOUT: Final = 5.0
-FIRST_DELAY: Final = 0.0002
-LAST_DELAY: Final = 0.02
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -121,7 +114,7 @@ class SQLiteStore(EndingStore):
 
     # Transactions
 
-    def in_transaction(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T]) -> T:
         mode = self.connection.settings_dict["OPTIONS"].get("transaction_mode")
         begins_locked = str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE")
         # Inside another transaction this thread may have it already.
@@ -134,44 +127,7 @@ class SQLiteStore(EndingStore):
             with writing:
                 return work()
 
-        if self.is_nested or is_private(self.connection):
-            return super().in_transaction(locked_work)
-        return self._asking_often(locked_work)
-
-    def _asking_often(self, work: Callable[[], T]) -> T:
-        """Do the work in a transaction, for which the lock is asked for at short intervals.
-
-        When SQLite finds it taken it waits for a millisecond, then for two, five, ten: in which
-        workers, that wait like this, would have written several times.
-        """
-        patience = self.connection.settings_dict["OPTIONS"].get("timeout", DEFAULT_TIMEOUT)
-        deadline, delay = time.monotonic() + patience, FIRST_DELAY
-        has_lock = False
-
-        def locked_work() -> T:
-            nonlocal has_lock
-            has_lock = True
-            self._wait_for_lock(patience)
-            return work()
-
-        while True:
-            self._wait_for_lock(0)
-            try:
-                return super().in_transaction(locked_work)
-            except OperationalError as error:
-                if has_lock or not self.is_transient(error) or time.monotonic() > deadline:
-                    raise
-            finally:
-                if not has_lock:
-                    self._wait_for_lock(patience)
-            time.sleep(delay)
-            delay = min(delay * 1.2, LAST_DELAY)
-
-    def _wait_for_lock(self, timeout: Seconds) -> None:
-        """Have SQLite wait for it so long from now on. No statement of Django's: nobody wants to
-        see it among those."""
-        self.connection.ensure_connection()
-        self.connection.connection.execute(f"PRAGMA busy_timeout = {round(timeout * 1000)}")
+        return super().run(locked_work)
 
     def pace(self) -> None:
         # A statement lets go of the interpreter, and threads that execute would keep it for a
@@ -294,8 +250,8 @@ class SQLiteStore(EndingStore):
     def as_parameter(self, ids: list[uuid.UUID]) -> str:
         return json.dumps([key.hex for key in ids])
 
-    def as_key(self, taskset_id: uuid.UUID) -> str:
-        return taskset_id.hex
+    def as_key(self, one: uuid.UUID) -> str:
+        return one.hex
 
     def time(self) -> str:
         return f"'{as_text(self.now())}'"

@@ -70,12 +70,11 @@ class Transactions(Store):
         return self.connection.in_atomic_block or not self.connection.get_autocommit()
 
     def run(self, work: Callable[[], T]) -> T:
-        return self._repeated(lambda: self.in_transaction(work))
+        def in_transaction() -> T:
+            with transaction.atomic(using=self.alias):
+                return work()
 
-    def in_transaction(self, work: Callable[[], T]) -> T:
-        """Do the work in a transaction, once."""
-        with transaction.atomic(using=self.alias):
-            return work()
+        return self._repeated(in_transaction)
 
     def run_statement(self, work: Callable[[], T]) -> T:
         return self.run(work) if self.is_nested else self._repeated(work)

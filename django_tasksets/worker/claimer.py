@@ -33,8 +33,9 @@ WATCH: Final[Seconds] = 0.5
 # How often one that holds more than it can execute at once looks whether that gets on.
 LOOK: Final[Seconds] = 0.05
 PROMOTED_AT_ONCE: Final = 1000
-# For how long at most a claim waits for more.
+# For how long at most a claim waits for more; and how often, if that was in vain.
 GATHER: Final[Seconds] = 0.01
+RARELY: Final[Seconds] = 0.1
 # How many to claim after having waited for work.
 FIRST: Final = 50
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
@@ -63,6 +64,7 @@ class Claimer(Bookkeeper):
         """How many, since the start."""
         self._watched = 0.0
         self._looked_ahead = 0.0
+        self._gathers_from = 0.0
         self._is_unsure = False
         self._listener: Listener | None = None
         self._has_waited = False
@@ -89,8 +91,7 @@ class Claimer(Bookkeeper):
         self._share()
         if wanted := self._wanted():
             if pause := self._gathering():
-                self._load.wants_end = True
-                self.sleep(pause)
+                self._gather(pause)
                 return 0
             if self._has_waited:
                 # Others who are needed shall not wait until all that this one takes is read.
@@ -173,9 +174,20 @@ class Claimer(Bookkeeper):
         wanted, what comes next is little too; while some is under way it may wait until that has
         been recorded, for it is claimed and recorded in a fraction of the time together with what
         comes after it. So Nagle has TCP send (RFC 896)."""
-        if not self._load.in_flight:
+        now = time.monotonic()
+        if not self._load.in_flight or now < self._gathers_from:
             return 0
-        return max(0.0, self._load.all_claimed_at + GATHER - time.monotonic())
+        return max(0.0, self._load.all_claimed_at + GATHER - now)
+
+    def _gather(self, pause: Seconds) -> None:
+        # Flag first, then look again: who has dropped the last one in between has not seen it.
+        self._load.wants_end = True
+        if self._load.in_flight:
+            self.sleep(pause)
+        now = time.monotonic()
+        if self._load.in_flight and now >= self._load.all_claimed_at + GATHER:
+            # What is under way takes long: what comes meanwhile need not wait for it each time.
+            self._gathers_from = now + RARELY
 
     def _claimed(self, claim: Callable[[], list[Claimed]]) -> int:
         # Until the claim is known to have failed or is handed over, rows may be ours unknown to us.
@@ -188,7 +200,7 @@ class Claimer(Bookkeeper):
     def _hand_over(self, rows: list[Claimed]) -> None:
         if rows:
             if not self._load.in_flight:
-                # What has just been claimed need not be asked about yet.
+                # What has just been claimed need not be asked about at once.
                 self._watched = time.monotonic()
             asynchronous = [row for row in rows if not row.crashes and is_async(row.task_name)]
             self.claimed += len(rows)

@@ -46,7 +46,9 @@ def has_connected() -> bool:
 def next_of(jobs: queue.SimpleQueue[T], timeout: Seconds | None = None) -> T:
     """The next job of this thread; while there is none for long, it holds no connection.
 
-    Raises queue.Empty after the timeout, which is short, if there is one."""
+    Raises queue.Empty after the timeout, if there is one; it is not for waits so long that the
+    connection should be let go of.
+    """
     if timeout is not None:
         return jobs.get(timeout=timeout)
     if has_connected():

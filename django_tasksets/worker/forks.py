@@ -60,6 +60,7 @@ class Forks:
     def let_go(self) -> None:
         """Be gone, as far as the children can see."""
         os.close(self._writer)
+        gc.unfreeze()
 
     def _in_child(self, handlers: Mapping[int, Handler]) -> int:
         signal.set_wakeup_fd(-1)

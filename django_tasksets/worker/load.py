@@ -50,9 +50,10 @@ class Load:
         # lock.
         self._busy = bytearray(options.threads)
         self._moved = 0.0
-        # When the last claim was taken, and how many waited for a thread then.
-        self._taken_at = 0.0
-        self._taken = 0
+        # How many jobs each thread has begun; and since when, and from which sum, it is looked at
+        # how fast that goes.
+        self._begun = [0] * options.threads
+        self._since, self._begun_then = 0.0, 0
         self._mean: Seconds | None = None
         self._follow_ups = 0
         # Outcomes that receivers are to be told of, and have been, since the start: each number
@@ -60,8 +61,8 @@ class Load:
         self._to_tell = self._told = 0
         self._is_alone = False
         self.all_claimed_at = 0.0
-        """The time.monotonic() at which a claim began that left nothing that this process could
-        claim."""
+        """The time.monotonic() at which the last claim began, if it left nothing that this process
+        could claim (but for rows that somebody had locked); 0.0 if there may be more."""
         self.hungry = False
         """The claimer wants to be woken once there is room for more."""
         self.wants_end = False
@@ -76,10 +77,9 @@ class Load:
 
     def take(self, rows: list[Claimed], asynchronous: list[Claimed], waiting: int) -> None:
         """Note newly claimed subtasks, and which of them go to the event loop."""
-        self._taken_at = time.monotonic()
-        self._taken = waiting + len(rows) - len(asynchronous)
         if not waiting:
-            self._moved = self._taken_at
+            self._moved = self._since = time.monotonic()
+            self._begun_then = sum(self._begun)
         with self._lock:
             self._held.update((row.id, row) for row in rows)
             self._asynchronous.update(row.id for row in asynchronous)
@@ -134,7 +134,7 @@ class Load:
         self._told += outcomes
 
     def unclaimed(self, queues: set[str], since: float) -> set[str]:
-        """Those of the queues that may still have what became READY until that
+        """Those of the queues that may still have something of what had become READY at `since`, a
         time.monotonic()."""
         if self.all_claimed_at <= since:
             return queues
@@ -173,6 +173,7 @@ class Load:
     def begin(self, slot: int, waiting: int) -> None:
         """A thread has taken a subtask, and leaves so many that wait."""
         self._busy[slot] = 1
+        self._begun[slot] += 1
         self._moved = time.monotonic()
         if self.hungry and waiting <= self.target() // 2:
             self._ring()
@@ -267,10 +268,16 @@ class Load:
 
     def falls_behind(self, waiting: int) -> bool:
         """Whether what waits would take much longer than was thought when it was claimed, and keep
-        others waiting, of sets that have come since too. That is told by how many have begun since:
-        how long single ones took says little where threads wait for each other. Learns from it."""
-        passed, begun = time.monotonic() - self._taken_at, self._taken - waiting
-        if passed < AHEAD or begun <= 0 or waiting * passed <= TOO_FAR * begun:
+        others waiting, of sets that have come since too. That is told by how many have begun of
+        late: how long single ones took says little where threads wait for each other. Learns from
+        it."""
+        now, total = time.monotonic(), sum(self._begun)
+        passed, begun = now - self._since, total - self._begun_then
+        if passed < AHEAD:
+            return False
+        self._since, self._begun_then = now, total
+        # Where none has begun, all threads are stalled.
+        if not begun or waiting * passed <= TOO_FAR * begun:
             return False
         self._mean = max(self._mean or 0, self._threads * passed / begun)
         return True

@@ -49,8 +49,10 @@ logger = logging.getLogger("django_tasksets")
 
 # How often the main thread looks around.
 LOOK: Final[Seconds] = 0.25
-# How many more objects than before there are when Python looks for garbage.
+# How many more objects than before there are when Python looks for garbage; by default, in its
+# versions before and from 3.13.
 GARBAGE_AT: Final = 20_000
+GARBAGE_BY_DEFAULT: Final = (700, 2000)
 # What follows the grace period: recording what was given back, telling what was recorded. The
 # supervisor waits a little longer before it ends a process itself.
 LAST_WORDS: Final[Seconds] = 2.0
@@ -79,11 +81,10 @@ def run_worker(
 
 
 def _collect_less_garbage() -> None:
-    """Have Python look for it as often as thousands of subtasks in memory are worth: with its
-    default it would, at each seven hundredth object of theirs, look at those of hundreds."""
+    """Have Python look for it less often than by default, for thousands of subtasks in memory are
+    none. What the project has said about that stands."""
     first, *others = gc.get_threshold()
-    # 0 is never: the project has turned it off.
-    if 0 < first < GARBAGE_AT:
+    if first in GARBAGE_BY_DEFAULT:
         gc.set_threshold(GARBAGE_AT, *others)
 
 
@@ -253,6 +254,7 @@ class WorkerProcess:
         self._give_back()
         if not self._recorder.stop(LAST_WORDS):
             logger.error("not everything could be given back id=%s", self._worker.id)
+            self._announcements.stop(LAST_WORDS / 2)
             return EXIT_LOST
         self._announcements.stop(LAST_WORDS / 2)
         self._tell(signals.worker_stopped)

@@ -28,8 +28,9 @@ logger = logging.getLogger("django_tasksets")
 
 # At most one wake-up of other processes in this time.
 NOTIFY_EVERY: Final[Seconds] = 0.1
-# Not sooner than this: by then this process may have claimed all that there is.
-NOTIFY_AFTER: Final[Seconds] = 0.005
+# Not sooner than this: by then this process, whose claimer may gather for a while, may have claimed
+# all that there is.
+NOTIFY_AFTER: Final[Seconds] = 0.015
 # For how long to wait for more to record, if all that is held should end within that time: one
 # record of ten results takes a fraction of the time that several of a few take.
 LINGER: Final[Seconds] = 0.004
@@ -203,6 +204,8 @@ class Recorder(threading.Thread):
     # What follows
 
     def _follow_up(self, recorded: Recorded) -> None:
+        # A claim that begins from now on sees what was committed.
+        committed_at = time.monotonic()
         if recorded.late:
             self._load.drop(outcome.claimed for outcome in recorded.late)
             self._count_late(len(recorded.late))
@@ -216,7 +219,7 @@ class Recorder(threading.Thread):
         if recorded.ready:
             # Callbacks first: who waits for them waits for all that others are told before.
             self._load.bell.ring()
-            self._ready_at = time.monotonic()
+            self._ready_at = committed_at
             if not self._to_notify:
                 self._notify_at = max(self._notify_at, self._ready_at + NOTIFY_AFTER)
             self._to_notify.update(recorded.ready.values())

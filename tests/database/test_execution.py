@@ -369,10 +369,24 @@ def test_few_are_claimed_together_with_what_comes_while_others_are_under_way(
     parts.load.drop(parts.load.held())
     parts.claimer.turn()
     assert (claims, len(naps)) == ([2, 2], 1)
-    flow.enqueue(store, 2)
-    parts.load.all_claimed_at -= claimer_module.GATHER
+
+
+def test_what_takes_long_does_not_keep_others_waiting_each_time(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.claimer, "_wait_for_work", lambda pause: None)
+    parts.load.observe(0.001)
+    flow.enqueue(parts.worker.store)
     parts.claimer.turn()
-    assert (claims, len(naps)) == ([2, 2, 2], 1)
+    (long,) = parts.load.held()
+    gathered = 0
+    for _ in range(5):
+        flow.enqueue(parts.worker.store)
+        while parts.load.in_flight < 2:
+            gathered += parts.claimer._gathering() > 0
+            parts.claimer.turn()
+        parts.load.drop(one for one in parts.load.held() if one.id != long.id)
+    assert gathered == 1
 
 
 def test_where_much_is_left_a_claim_waits_for_nothing(

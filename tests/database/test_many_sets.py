@@ -15,6 +15,7 @@ from django_tasksets import (
     AlreadyApplied,
     DuplicateId,
     InvalidCall,
+    InvalidOption,
     TaskSet,
     TaskSetStatus,
     gen_unique_id,
@@ -150,10 +151,15 @@ def test_each_is_told_of_when_it_is_enqueued(django_capture_on_commit_callbacks:
     ("wrong", "error", "where"),
     [
         (TaskSet([add.subtask((1, 1)), subtask("no.such.task")]), Exception, "set 1, subtask 1"),
-        (TaskSet([noop.subtask()], on_finish=subtask("no.such.task")), Exception, "on_finish"),
+        (
+            TaskSet([noop.subtask()], on_finish=subtask("no.such.task")),
+            Exception,
+            "set 1: on_finish",
+        ),
+        (TaskSet([noop.subtask()], name="x" * 201), InvalidOption, "set 1: name="),
         ([noop.subtask()], InvalidCall, "set 1: expected a TaskSet"),
     ],
-    ids=["member", "callback", "list"],
+    ids=["member", "callback", "name", "list"],
 )
 def test_one_that_is_wrong_is_named_and_nothing_is_written(
     wrong: Any, error: type[Exception], where: str
@@ -162,6 +168,12 @@ def test_one_that_is_wrong_is_named_and_nothing_is_written(
         TaskSet.apply_all([TaskSet([noop.subtask()]), wrong])
     assert not TaskSetRecord.objects.exists()
     assert not SubtaskRecord.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, TaskSet([noop.subtask()])], ids=repr)
+def test_what_is_no_iterable_of_sets_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidCall, match="iterable of task sets"):
+        TaskSet.apply_all(wrong)
 
 
 def test_a_taken_id_is_named_and_leaves_the_transaction_alive() -> None:

@@ -21,7 +21,7 @@ from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import Role
 from django_tasksets.steering import pause_set, retry_failed_set
-from django_tasksets.store import get_store, transactions
+from django_tasksets.store import get_store
 from django_tasksets.store.contract import Claimed
 from tests import flow
 from tests.concurrency import Background, together
@@ -302,14 +302,6 @@ def is_waited_for() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def set_timeout(timeout: float) -> None:
-    """Have this thread's connection wait so long for locks."""
-    options = connection.settings_dict["OPTIONS"]
-    alone = connections["default"].copy()
-    alone.settings_dict = alone.settings_dict | {"OPTIONS": options | {"timeout": timeout}}
-    connections["default"] = alone
-
-
 @on_sqlite
 class TestOneWriter:
     def test_a_transaction_of_ours_waits_for_the_lock_before_it_reads(self) -> None:
@@ -355,52 +347,12 @@ class TestOneWriter:
         assert Background(begin).join()
         assert not is_locked()
 
-    def test_whoever_enqueues_has_it_soon_after_it_is_free(
-        self, other_connection: BaseDatabaseWrapper
-    ) -> None:
-        """SQLite itself would look again 0.1 s after that, since it has waited for so long."""
-
-        def apply() -> float:
-            TaskSet([NOOP, NOOP]).apply_async()
-            return time.monotonic()
-
-        def wait() -> float:
-            with transaction.atomic(using="other"):
-                SubtaskRecord.objects.using("other").create(task_name="x")
-                waiting = Background(apply)
-                time.sleep(0.36)
-                assert waiting.is_alive
-                began = time.monotonic()
-            return float(waiting.join() - began)
-
-        assert min(wait() for _ in range(5)) < 0.06
-
-    def test_the_projects_patience_is_left_as_it_was(
-        self, other_connection: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def patience() -> int:
-            with connection.cursor() as cursor:
-                cursor.execute("PRAGMA busy_timeout")
-                return int(cursor.fetchone()[0])
-
-        def succeed() -> list[int]:
-            return [patience(), get_store().run(patience), patience()]
-
-        def fail() -> int:
-            set_timeout(0.1)
-            with pytest.raises(OperationalError, match="locked"):
-                get_store().run(patience)
-            return patience()
-
-        assert Background(succeed).join() == [20000, 20000, 20000]
-        monkeypatch.setattr(transactions, "TRIES", 1)
-        with transaction.atomic(using="other"):
-            SubtaskRecord.objects.using("other").create(task_name="x")
-            assert Background(fail).join() == 100
-
     def test_whoever_waits_too_long_is_told(self, other_connection: BaseDatabaseWrapper) -> None:
         def impatient() -> None:
-            set_timeout(0.1)
+            options = connection.settings_dict["OPTIONS"]
+            alone = connections["default"].copy()
+            alone.settings_dict = alone.settings_dict | {"OPTIONS": options | {"timeout": 0.1}}
+            connections["default"] = alone
             with pytest.raises(OperationalError, match="locked"):
                 enqueue(NOOP)
 

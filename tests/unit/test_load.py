@@ -49,20 +49,44 @@ def test_at_first_one_for_each_thread(load: Load) -> None:
 def test_what_is_little_of_short_tasks_is_too_much_of_long_ones(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = time.monotonic()
+
+    def after(seconds: float, begun: int) -> None:
+        nonlocal now
+        now += seconds
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        for number in range(begun):
+            load.begin(number % 4, 0)
+
+    after(0, 0)
     load.observe(0.0001)
     take(load, 2000)
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 0.1)
+    after(0.1, 1)
     # It is too early to tell.
     assert not load.falls_behind(1999)
-    monkeypatch.setattr(time, "monotonic", lambda: now + 0.5)
+    after(0.4, 999)
     assert not load.falls_behind(1000)
-    assert not load.falls_behind(2000)
+    # They are long, but what has just been claimed besides says nothing about that.
+    after(0.1, 5)
+    take(load, 10, asynchronous=True, waiting=995)
+    after(0.4, 95)
     assert load.target() == 1000
-    assert load.falls_behind(1900)
+    assert load.falls_behind(900)
     assert 35 < load.target() <= 40
-    take(load, 20, waiting=10)
-    assert not load.falls_behind(29)
+    # Those are given back, and the next ones are looked at by themselves.
+    after(10, 0)
+    take(load, 20)
+    after(0.1, 2)
+    assert not load.falls_behind(18)
+
+
+def test_what_does_not_begin_at_all_is_stalled_and_not_slow(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(load, 2000)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1)
+    assert not load.falls_behind(2000)
 
 
 def test_one_that_was_kept_waiting_says_nothing_about_the_others(load: Load) -> None:
