@@ -5,11 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 
-from .announcing import tell_on_commit
 from .calls import Call, SetSpec
-from .completion import nothing, settle
+from .completion import Settled
 from .conf import current
-from .enqueueing import naming_what_is_taken, run_eagerly, tell_enqueued
+from .enqueueing import naming_what_is_taken, run_eagerly, settle_inserted
 from .exceptions import TaskSetsError
 from .models import TaskSetRecord
 from .packing import Packer
@@ -18,7 +17,6 @@ from .spooling import Spool
 from .statuses import SubtaskStatus
 from .store import get_store
 from .store.contract import Store
-from .wakeups import wake_on_commit
 
 
 def enqueue_sets(sets: Iterable[tuple[SetSpec, Iterable[Call]]]) -> list[int]:
@@ -27,7 +25,7 @@ def enqueue_sets(sets: Iterable[tuple[SetSpec, Iterable[Call]]]) -> list[int]:
     All calls are drained and encoded before the first write, to a temporary file if there are
     many. Everything is then written in one transaction, or in the caller's. The sets are claimed
     one after the other, and beside others' together as one set of so many members would be. Raises
-    what enqueue_set() does, and says of which set.
+    what enqueue_set() does.
     """
     store = get_store()
     packer = Packer(store)
@@ -38,25 +36,19 @@ def enqueue_sets(sets: Iterable[tuple[SetSpec, Iterable[Call]]]) -> list[int]:
             packer = packer.for_set(spec.id, ahead)
             records.append(_packed(store, packer, spec, calls, spool, f"set {number}"))
 
-        def work() -> list[uuid.UUID]:
+        def work() -> Settled:
             store.insert_sets(records)
             store.insert(spool)
-            for record in records:
-                tell_enqueued(store, record.id, record.total)
-            empty = [nothing(r.id) for r in records if not r.total and r.sealed_at is not None]
-            settled = settle(store, empty)
-            wake_on_commit(store, spool.queues | {one.queue_name for one in settled.released})
-            tell_on_commit(store, settled)
-            return [callback.id for callback in settled.released]
+            return settle_inserted(store, records, spool.queues)
 
         if records:
             with naming_what_is_taken(store, spool):
-                released = store.run(work)
+                settled = store.run(work)
             if current().ALWAYS_EAGER:
                 members = (
                     uuid.UUID(row.id) for row in spool if row.status != SubtaskStatus.WAITING
                 )
-                run_eagerly(store, [*members, *released])
+                run_eagerly(store, [*members, *(callback.id for callback in settled.released)])
     return [record.total for record in records]
 
 

@@ -84,12 +84,7 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
                 _insert_set(store, record, spool, first)
             if is_large:
                 store.insert(spool)
-            tell_enqueued(store, spec.id, record.total)
-            is_empty = record.total == 0 and spec.sealed
-            settled = settle(store, [nothing(spec.id)]) if is_empty else Settled()
-            wake_on_commit(store, spool.queues | {one.queue_name for one in settled.released})
-            tell_on_commit(store, settled)
-            return settled
+            return settle_inserted(store, [record], spool.queues)
 
         is_one_statement = spec.is_new and not is_large and record.total > 0
         with naming_what_is_taken(store, chain(callbacks, spool), spec.id):
@@ -157,6 +152,21 @@ def save_set(taskset_id: uuid.UUID, subtask_ids: Sequence[uuid.UUID]) -> None:
             "saved_ids": json.dumps([key.hex for key in subtask_ids]),
         },
     )
+
+
+def settle_inserted(store: Store, records: Iterable[TaskSetRecord], queues: set[str]) -> Settled:
+    """Finish those of the sets that there is nothing to wait for; once the current transaction
+    commits, tell of all of them, and wake the workers of these queues. A step of the transaction
+    that has inserted the sets with their members."""
+    empty = []
+    for record in records:
+        tell_enqueued(store, record.id, record.total)
+        if not record.total and record.sealed_at is not None:
+            empty.append(nothing(record.id))
+    settled = settle(store, empty) if empty else Settled()
+    wake_on_commit(store, queues | {callback.queue_name for callback in settled.released})
+    tell_on_commit(store, settled)
+    return settled
 
 
 def tell_enqueued(store: Store, taskset_id: uuid.UUID, total: int) -> None:

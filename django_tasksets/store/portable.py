@@ -48,6 +48,7 @@ SET_FIELDS: Final = TaskSetRecord._meta.concrete_fields
 OVER: Final = {"finished_at": Now(), "expires_at": None}
 # How many characters of a subtask's history are kept; with more it begins anew.
 MAX_ERRORS: Final = 262_144
+# Values that mean the same to Django and to every driver.
 PLAIN: Final = frozenset({int, str, type(None)})
 # SQLite before 3.32 takes 999 parameters; a batch of ids stays well below everywhere.
 BATCH: Final = 500
@@ -82,8 +83,8 @@ class PortableStore(Transactions):
         connection = self.connection
         values = [(field, _value(record, field)) for field in SET_FIELDS]
         return [
-            # What drivers take as it is need not go through Django's layers: most of it. The keys
-            # of a project's users may be of any kind.
+            # Most of it need not go through Django's layers. The keys of a project's users may be
+            # of any kind.
             value
             if type(value) in PLAIN and not field.is_relation
             else field.get_db_prep_save(value, connection)

@@ -28,12 +28,12 @@ ENQUEUEING: Final = (
     ),
     Mutant(
         "applied together", "many sets are one transaction",
-        "bulk.py", "released = store.run(work)", "released = work()",
+        "bulk.py", "settled = store.run(work)", "settled = work()",
         (f"{MANY}::test_a_taken_id_is_named_and_leaves_the_transaction_alive",),
     ),
     Mutant(
         "applied together, empty", "of many sets those without members finish",
-        "bulk.py", "if not r.total and", "if False and",
+        "enqueueing.py", "if not record.total and", "if False and",
         (f"{MANY}::test_empty_ones_finish_at_once",),
     ),
     Mutant(
