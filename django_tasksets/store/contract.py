@@ -264,6 +264,10 @@ class Store(abc.ABC):
     def now(self) -> datetime.datetime:
         """The database's time; every comparison with a stored time uses it."""
 
+    has_one_writer: bool = False
+    """Whether all who write wait for one lock: what a thread of this process that has it waits for
+    besides, all others wait for too."""
+
     @abc.abstractmethod
     def pace(self) -> None:
         """Make way, between two executions, for a thread of this process in whose interest it is

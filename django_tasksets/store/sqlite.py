@@ -97,6 +97,7 @@ class SQLiteStore(EndingStore):
     # Whoever has the one lock should get much done with it.
     claims_at_once = 2000
     records_at_once = 1000
+    has_one_writer = True
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)

@@ -192,7 +192,8 @@ class Claimer(Bookkeeper):
     def _claimed(self, claim: Callable[[], list[Claimed]]) -> int:
         # Until the claim is known to have failed or is handed over, rows may be ours unknown to us.
         self._is_unsure = True
-        rows = claim()
+        with self._load.writing():
+            rows = claim()
         self._hand_over(rows)
         self._is_unsure = False
         return len(rows)

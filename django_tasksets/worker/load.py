@@ -6,12 +6,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from ..calls import Seconds
 from ..statuses import RevokeFlag
 from ..store.contract import Claimed, Held
 from ..wakeups import LocalBell
+from .handover import Handover
 from .options import WorkerOptions
 
 # How much work to hold ahead of the executors: enough that they never wait for a claim, too
@@ -27,6 +29,8 @@ MAX_HELD: Final = 3000
 STALL: Final[Seconds] = 0.75 * AHEAD
 # What executing one costs at the most besides the call, one after the other.
 OVERHEAD: Final[Seconds] = 0.0002
+# Calls that are shorter hand the interpreter over often enough, by what is done between them.
+SHORT: Final[Seconds] = 0.001
 # The weight of the latest duration in the running mean.
 SMOOTHING: Final = 0.1
 
@@ -34,7 +38,9 @@ SMOOTHING: Final = 0.1
 class Load:
     """Shared by the threads of one process. What has several writers is guarded by the lock."""
 
-    def __init__(self, options: WorkerOptions, bell: LocalBell, *, at_once: int) -> None:
+    def __init__(
+        self, options: WorkerOptions, bell: LocalBell, *, at_once: int, has_one_writer: bool = False
+    ) -> None:
         self.bell = bell
         self._queues = frozenset(options.queues)
         self._at_once = at_once
@@ -55,6 +61,7 @@ class Load:
         self._begun = [0] * options.threads
         self._since, self._begun_then = 0.0, 0
         self._mean: Seconds | None = None
+        self._handover = Handover() if has_one_writer else None
         self._follow_ups = 0
         # Outcomes that receivers are to be told of, and have been, since the start: each number
         # has one writer.
@@ -190,6 +197,13 @@ class Load:
             self._mean = duration
         else:
             self._mean += SMOOTHING * (duration - self._mean)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Within the block threads that execute hand the interpreter over soon, where it pays: to
+        the thread that writes, which others wait for."""
+        if self._handover is None or self._mean is None or self._mean < SHORT:
+            return nullcontext()
+        return self._handover
 
     def _ring(self) -> None:
         self.hungry = self.wants_end = False

@@ -111,7 +111,12 @@ class WorkerProcess:
         self._is_stopped = False
         self._wake = LocalBell()
         self._doomed: set[uuid.UUID] = set()
-        load = Load(options, board.bells[place], at_once=self._store.claims_at_once)
+        load = Load(
+            options,
+            board.bells[place],
+            at_once=self._store.claims_at_once,
+            has_one_writer=self._store.has_one_writer,
+        )
         self._load = load
         worker = Worker(
             store=self._store,

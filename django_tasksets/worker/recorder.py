@@ -126,7 +126,8 @@ class Recorder(threading.Thread):
         while True:
             session = connections[self._store.alias].connection
             try:
-                return record(self._store, self._worker.id, batch)
+                with self._load.writing():
+                    return record(self._store, self._worker.id, batch)
             except Exception as error:
                 # A server that ends a session may say so by an error of any class; Django has
                 # another one by now, or none.
