@@ -10,7 +10,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from django.db import InterfaceError, OperationalError, transaction
 
@@ -28,6 +29,8 @@ from .store.contract import Claimed, Outcome, Store
 
 logger = logging.getLogger("django_tasksets")
 
+T = TypeVar("T")
+
 EXPIRED: Final = "expired"
 REVOKED: Final = "revoked"
 TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
@@ -41,6 +44,18 @@ AGAIN: Final[Seconds] = 10
 PAGE: Final = 2000
 
 
+class Reads(Protocol):
+    """How results are read that a callback is to be given."""
+
+    def __call__(self, read: Callable[[], T]) -> T:
+        """What `read` returns, which asks the database and nothing else."""
+
+
+def read_here(read: Callable[[], T]) -> T:
+    """On this thread's connection, so in the transaction that is open there."""
+    return read()
+
+
 @dataclass(slots=True)
 class Worker:
     """Who executes: what the flow must know of it."""
@@ -51,6 +66,7 @@ class Worker:
     is_eager: bool = False
     is_revoked: Callable[[uuid.UUID], bool] = lambda _: False
     """Whether a subtask that is held has been revoked."""
+    reads: Reads = read_here
     _retry_limits: dict[str, int | None] = field(default_factory=dict)
 
     def retry_limit(self, task: RegisteredTask) -> int | None:
@@ -129,7 +145,7 @@ def _prepare(worker: Worker, claimed: Claimed, task: RegisteredTask) -> Executio
     if worker.is_revoked(claimed.id):
         return Outcome(claimed, SubtaskStatus.REVOKED, reason=REVOKED)
     options = stored_options(claimed.options)
-    args = _arguments(worker.store, claimed, immutable=options.get("immutable", False))
+    args = _arguments(worker, claimed, immutable=options.get("immutable", False))
     kwargs = codec.decode(claimed.kwargs)
     if not isinstance(kwargs, dict):
         raise UnreadableValue("The keyword arguments are not a JSON object")
@@ -178,7 +194,7 @@ def give_back(
     return Outcome(claimed, SubtaskStatus.SCHEDULED, delay=delay, reason=reason, deferred=True)
 
 
-def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:
+def _arguments(worker: Worker, claimed: Claimed, *, immutable: bool) -> list[Any]:
     args: list[Any] = codec.decode(claimed.args)
     # A text or an object would be taken apart into arguments, too.
     if not isinstance(args, list):
@@ -188,15 +204,15 @@ def _arguments(store: Store, claimed: Claimed, *, immutable: bool) -> list[Any]:
     if claimed.role == Role.MEMBER or immutable:
         return args
     if claimed.role == Role.ON_SUCCESS:
-        return [_results(store, claimed), *args]
+        return [_results(worker, claimed), *args]
     return [codec.decode(codec.handle("TaskSetResult", str(claimed.taskset_id))), *args]
 
 
-def _results(store: Store, claimed: Claimed) -> list[Any]:
+def _results(worker: Worker, claimed: Claimed) -> list[Any]:
     """The members' return values in their order: read now, never copied into the callback."""
     values: list[Any] = []
     # Many texts as one list are read in a fraction of the time that they take one by one.
-    for texts in _pages(store, claimed):
+    for texts in _pages(worker, claimed):
         found = [text for text in texts if text is not None]
         if len(found) != len(texts):
             raise UnknownId("What a member of the set returned was forgotten")
@@ -207,13 +223,14 @@ def _results(store: Store, claimed: Claimed) -> list[Any]:
     return values
 
 
-def _pages(store: Store, claimed: Claimed) -> Iterator[list[str | None]]:
+def _pages(worker: Worker, claimed: Claimed) -> Iterator[list[str | None]]:
     """The texts of the members' return values in their order."""
-    if claimed.taskset_id is None:
+    taskset_id = claimed.taskset_id
+    if taskset_id is None:
         raise UnreadableValue("A callback without a set has no results")
     last, count = -1, PAGE
     while count == PAGE:
-        page = store.return_values(claimed.taskset_id, last, PAGE)
+        page = worker.reads(partial(worker.store.return_values, taskset_id, last, PAGE))
         yield [text for _, text in page]
         last, count = page[-1][0] if page else last, len(page)
 

@@ -37,11 +37,13 @@ class LocalBell:
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
-    def hush(self) -> None:
-        """Forget the rings so far."""
+    def hush(self) -> bool:
+        """Forget the rings so far; whether there were any."""
+        has_rung = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._reader, 4096):
-                pass
+                has_rung = True
+        return has_rung
 
 
 class PollListener(Listener):

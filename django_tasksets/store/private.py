@@ -58,7 +58,9 @@ def private_connection(alias: str) -> BaseDatabaseWrapper:
     that reads first cannot wait for it later).
     """
     settings = copy.deepcopy(connections[alias].settings_dict)
-    settings |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False, "ATOMIC_REQUESTS": False}
+    settings |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
+    # Without the first no transaction of ours would ever be committed.
+    settings |= {"AUTOCOMMIT": True, "ATOMIC_REQUESTS": False}
     timeouts = TIMEOUTS.get(connections[alias].vendor, {})
     settings["OPTIONS"] = timeouts | settings["OPTIONS"]
     settings["OPTIONS"].pop("pool", None)

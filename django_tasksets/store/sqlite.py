@@ -60,8 +60,14 @@ CLAIM: Final = f"""
     UPDATE {SUBTASK} SET status = 'RUNNING', worker_id = %s,
         claims = min(claims, {LAST_CLAIM} - 1) + 1, claimed_at = %s
     WHERE rowid IN (SELECT value FROM json_each(%s))"""
+# By a step in the index for each. Not what is more than an empty text: that may be the name of one,
+# if it was not us who wrote it.
 FIRST_QUEUE: Final = f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'"
-NEXT_QUEUE: Final = f"{FIRST_QUEUE} AND queue_name > %s"
+READY_QUEUES: Final = f"""
+    WITH RECURSIVE queue(name) AS (
+        {FIRST_QUEUE} UNION ALL
+        SELECT ({FIRST_QUEUE} AND queue_name > queue.name) FROM queue WHERE name IS NOT NULL
+    ) SELECT name FROM queue WHERE name IS NOT NULL"""
 ANY_READY: Final = f"SELECT 1 FROM {SUBTASK} WHERE status = 'READY' AND queue_name = %s LIMIT 1"
 WRITE: Final = f"""
     UPDATE {SUBTASK} SET status = %s, reason = %s, return_value = %s, errors = CASE
@@ -171,14 +177,9 @@ class SQLiteStore(EndingStore):
         return names
 
     def ready_queues(self) -> list[str]:
-        names: list[str] = []
         with self.connection.cursor() as cursor:
-            # Not what is more than an empty text: that may be one, if it was not us who wrote it.
-            cursor.execute(FIRST_QUEUE)
-            while (name := cursor.fetchone()[0]) is not None:
-                names.append(name)
-                cursor.execute(NEXT_QUEUE, [name])
-        return names
+            cursor.execute(READY_QUEUES)
+            return [name for (name,) in cursor.fetchall()]
 
     def _claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[int]:
         """Claim the best; returns their numbers in the file."""

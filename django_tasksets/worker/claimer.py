@@ -68,6 +68,8 @@ class Claimer(Bookkeeper):
         self._is_unsure = False
         self._listener: Listener | None = None
         self._has_waited = False
+        self._is_dry = False
+        """A claim has left nothing, and nobody has told of more since."""
         self.ended = threading.Event()
         """There is nothing more to do for this process."""
         self.recycling = False
@@ -90,6 +92,9 @@ class Claimer(Bookkeeper):
         self._watch()
         self._share()
         if wanted := self._wanted():
+            if self._is_dry:
+                self._wait_for_work(self._pause() if self._load.in_flight else IDLE)
+                return 0
             if pause := self._gathering():
                 self._gather(pause)
                 return 0
@@ -122,18 +127,23 @@ class Claimer(Bookkeeper):
         if self._listener is None:
             self._listener = listen(self.store)
             # What came before was not heard.
+            self._is_dry = False
             return
         self._has_waited = True
         # Flag first, then look again: who has rung the others in between has not seen the flag.
         self._board.wait(self._place, waits=True)
         if self._board.listens(self._place):
-            self._listener.wait(timeout, self._load.bell)
-            self._load.bell.hush()
-        elif not self._listener.wait(0, self._load.bell):
-            self.sleep(timeout)
+            is_told = self._listener.wait(timeout, self._load.bell)
+            is_told = self._load.bell.hush() or is_told
+        elif not (is_told := self._listener.wait(0, self._load.bell)):
+            select.select([self._load.bell], [], [], timeout)
+            is_told = self._load.bell.hush()
             # What all have been told meanwhile shall neither pile up nor be news the next time.
             self._listener.wait(0, self._load.bell)
         self._board.wait(self._place, waits=False)
+        # To ask again for nothing would be in the way of what comes just then. A burst has to, to
+        # learn that it is over.
+        self._is_dry = not (is_told or self._options.burst or timeout >= IDLE)
 
     def _wanted(self) -> int:
         wanted = self._load.wanted(self._executors.waiting())

@@ -10,11 +10,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from django.db import Error, connections
+from django.db import Error, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
@@ -22,7 +22,7 @@ from django.dispatch import receiver
 from ..calls import Seconds
 from ..store import get_store
 from ..store.contract import Store
-from ..store.private import REUSED_FOR
+from ..store.private import REUSED_FOR, private_connection
 
 logger = logging.getLogger("django_tasksets")
 
@@ -127,3 +127,40 @@ def dedicated(store: Store) -> Iterator[None]:
         yield
     finally:
         drop(store.alias)
+
+
+class Apart:
+    """The connection on which a process reads what callbacks are to be given.
+
+    It is one for all threads, and no user code has it: so it is kept for as long as the process
+    lives, on SQLite too, and need not be asked before each use whether it is still there.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._lock = threading.Lock()
+        self._connection: BaseDatabaseWrapper | None = None
+
+    def __call__(self, read: Callable[[], T]) -> T:
+        """What `read` returns; once more, on a new connection, if the one that there is has gone
+        since it was last used."""
+        with self._lock:
+            theirs = connections[self._alias]
+            try:
+                if self._connection is not None:
+                    with suppress(OperationalError, InterfaceError):
+                        return self._on(self._connection, read)
+                    with suppress(Exception):
+                        self._connection.close()
+                self._connection = private_connection(self._alias)
+                self._connection.inc_thread_sharing()
+                return self._on(self._connection, read)
+            finally:
+                connections[self._alias] = theirs
+
+    def _on(self, connection: BaseDatabaseWrapper, read: Callable[[], T]) -> T:
+        connections[self._alias] = connection
+        try:
+            return read()
+        finally:
+            forget_queries(connection)

@@ -36,7 +36,7 @@ from ..wakeups import LocalBell
 from .announcements import Announcements
 from .board import Board
 from .claimer import Claimer
-from .connections import RETRY_EVERY, clean_up, dedicated
+from .connections import RETRY_EVERY, Apart, clean_up, dedicated
 from .executor import Executors
 from .limits import Running, overtime
 from .load import Load
@@ -123,6 +123,7 @@ class WorkerProcess:
             id=worker_id,
             hostname=os.uname().nodename,
             is_revoked=load.is_revoked,
+            reads=Apart(options.alias),
         )
         self._worker = worker
         self._announcements = Announcements(self._store, load)

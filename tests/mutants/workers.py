@@ -11,6 +11,7 @@ FAULTS: Final = "tests/processes/test_faults.py"
 USERS: Final = "tests/processes/test_users.py"
 LOAD: Final = "tests/unit/test_load.py"
 EXECUTION: Final = "tests/database/test_execution.py"
+PARTS: Final = "tests/database/test_worker_parts.py"
 DECLARED_DEAD: Final = f"{ENDS}::test_one_that_was_declared_dead_gives_way"
 
 WORKERS: Final = (
@@ -27,7 +28,12 @@ WORKERS: Final = (
     Mutant(
         "unconfirmed, claims", "a worker that nobody confirms claims nothing",
         "worker/claimer.py", "if not self._board.is_known(self._place):", "if False:",
-        (f"{EXECUTION}::test_who_is_not_known_to_live_claims_nothing",),
+        (f"{PARTS}::test_who_is_not_known_to_live_claims_nothing",),
+    ),
+    Mutant(
+        "told of more", "a claim that was told of more asks for it",
+        "worker/claimer.py", "self._is_dry = not (is_told or ", "self._is_dry = not (",
+        (f"{PARTS}::test_where_nothing_was_left_a_claim_waits_until_somebody_tells_of_more",),
     ),
     Mutant(
         "expiry", "what has expired since its claim is not executed",
@@ -127,7 +133,7 @@ WORKERS: Final = (
     Mutant(
         "a claim without an answer", "what it has brought is taken over",
         "worker/claimer.py", "if not self._is_unsure:", "if True:",
-        (f"{EXECUTION}::test_a_claim_without_an_answer_is_taken_over",),
+        (f"{PARTS}::test_a_claim_without_an_answer_is_taken_over",),
     ),
     Mutant(
         "broken connections", "recording waits for a database that is away",

@@ -26,6 +26,7 @@ from tests.workers.tasks import (
     fan_out,
     flaky,
     hold,
+    look_at_connection,
     nap,
     stamp,
     swallow_room,
@@ -70,6 +71,14 @@ def test_a_burst_ends_when_all_is_done(start: Start, processes: str, reload: str
     assert SubtaskRecord.objects.get(task_name=add.name, taskset=None, args="[3,10]").return_value
     assert not SubtaskRecord.objects.unfinished().exists()
     assert not WorkerRecord.objects.exists()
+
+
+def test_a_callback_that_asks_no_database_needs_no_connection(start: Start) -> None:
+    """What it is given is read apart."""
+    calls = [add.subtask((i, i)) for i in range(3)]
+    result = TaskSet(calls, on_success=look_at_connection.subtask()).apply_async()
+    assert start("--burst", "--processes", "1").wait() == 0
+    assert result.callbacks["on_success"].get() is False
 
 
 def test_a_burst_ends_with_what_its_last_signal_set_off(start: Start) -> None:

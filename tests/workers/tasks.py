@@ -118,6 +118,12 @@ def flaky(self: Task, failures: int) -> int:
 
 
 @task
+def look_at_connection(results: list[Any]) -> bool:
+    """A callback: whether its thread has a connection when it begins."""
+    return connection.connection is not None
+
+
+@task
 def stamp() -> float:
     """When it was executed."""
     return time.time()
