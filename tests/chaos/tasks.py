@@ -30,6 +30,20 @@ def square(self: Task, number: int, longest: float = 0.05) -> int:
     return squared(number)
 
 
+def at_length(number: int) -> str:
+    """What write_at_length() returns."""
+    return f"{number:016000}"
+
+
+@task(bind=True)
+def write_at_length(self: Task, number: int, longest: float) -> str:
+    """Takes up to `longest` seconds, and room in the database."""
+    note("begin", self.request.id)
+    time.sleep(random.uniform(min(0.001, longest), longest))
+    note("end", self.request.id)
+    return at_length(number)
+
+
 @task(bind=True)
 def square_when_told(self: Task, number: int, name: str) -> int:
     """Goes on once it is told."""
@@ -137,5 +151,8 @@ SQUARES: Final = (
     square_and_grow,
     fail_once,
 )
-RETURNS: Final[dict[str, Any]] = dict.fromkeys((one.name for one in SQUARES), squared)
+RETURNS: Final[dict[str, Any]] = {
+    **dict.fromkeys((one.name for one in SQUARES), squared),
+    write_at_length.name: at_length,
+}
 """By a task's name: what it returns for its first argument."""

@@ -12,10 +12,12 @@ from typing import Final
 import pytest
 from django.db import connection
 
+from django_tasksets import TaskSet
 from tests import services
 from tests.chaos import disk, load, oracle, scale
 from tests.chaos.conftest import Report
 from tests.chaos.server import given
+from tests.chaos.tasks import tell, write_at_length
 from tests.workers.harness import Ledger, Start, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,7 +97,9 @@ def test_a_full_disk_is_waited_for(
     with small_disk(place) as (found, environment):
         worker = start("--processes", "2", "-v0", settings={}, **environment)
         pids = worker.wait_for_processes(2)
-        result = load.apply(load.squares(MEMBERS, 0.02))
+        # Servers have room for short results on the pages that they have.
+        calls = (write_at_length.subtask((number, 0.02)) for number in range(MEMBERS))
+        result = TaskSet(calls, on_finish=tell.subtask()).apply_async()
         ledger.wait_for("begin", count=MEMBERS // 20)
         busy = keep_full(found, worker)
         at_once = len(ledger.lines("end"))
