@@ -8,19 +8,19 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError, transaction
 
 from . import codec, registry, signals
+from .arguments import Reads, arguments, read_here
 from .attempts import Attempt, call_hooks, invoke, raised
 from .calls import Failure, RetryPlan, Seconds
 from .conf import current
 from .context import Request
-from .exceptions import UnknownId, UnknownTask, UnreadableValue
+from .exceptions import UnknownTask, UnreadableValue
 from .failures import describe, error_line, fingerprint
 from .options import stored_options
 from .registry import RegisteredTask
@@ -29,31 +29,13 @@ from .store.contract import Claimed, Outcome, Store
 
 logger = logging.getLogger("django_tasksets")
 
-T = TypeVar("T")
-
 EXPIRED: Final = "expired"
 REVOKED: Final = "revoked"
 TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
-# As a set: an enumeration takes its time to say what its members are.
-ROLES: Final = frozenset(Role.values)
 # A subtask that cannot be called here and now is given back this often.
 TRIES: Final = 10
 # How long it waits then, if it is not for a task that workers with newer code may know.
 AGAIN: Final[Seconds] = 10
-# How many return values are read at a time.
-PAGE: Final = 2000
-
-
-class Reads(Protocol):
-    """How results are read that a callback is to be given."""
-
-    def __call__(self, read: Callable[[], T]) -> T:
-        """What `read` returns, which asks the database and nothing else."""
-
-
-def read_here(read: Callable[[], T]) -> T:
-    """On this thread's connection, so in the transaction that is open there."""
-    return read()
 
 
 @dataclass(slots=True)
@@ -145,7 +127,9 @@ def _prepare(worker: Worker, claimed: Claimed, task: RegisteredTask) -> Executio
     if worker.is_revoked(claimed.id):
         return Outcome(claimed, SubtaskStatus.REVOKED, reason=REVOKED)
     options = stored_options(claimed.options)
-    args = _arguments(worker, claimed, immutable=options.get("immutable", False))
+    args = arguments(
+        worker.store, claimed, immutable=options.get("immutable", False), reads=worker.reads
+    )
     kwargs = codec.decode(claimed.kwargs)
     if not isinstance(kwargs, dict):
         raise UnreadableValue("The keyword arguments are not a JSON object")
@@ -192,55 +176,6 @@ def give_back(
         error,
     )
     return Outcome(claimed, SubtaskStatus.SCHEDULED, delay=delay, reason=reason, deferred=True)
-
-
-def _arguments(worker: Worker, claimed: Claimed, *, immutable: bool) -> list[Any]:
-    args: list[Any] = codec.decode(claimed.args)
-    # A text or an object would be taken apart into arguments, too.
-    if not isinstance(args, list):
-        raise UnreadableValue("The arguments are not a JSON list")
-    if claimed.role not in ROLES:
-        raise UnreadableValue(f"No subtask has the role {claimed.role!r}")
-    if claimed.role == Role.MEMBER or immutable:
-        return args
-    if claimed.role == Role.ON_SUCCESS:
-        return [_results(worker, claimed), *args]
-    return [codec.decode(codec.handle("TaskSetResult", str(claimed.taskset_id))), *args]
-
-
-def _results(worker: Worker, claimed: Claimed) -> list[Any]:
-    """The members' return values in their order: read now, never copied into the callback."""
-    values: list[Any] = []
-    # Many texts as one list are read in a fraction of the time that they take one by one.
-    for texts in _pages(worker, claimed):
-        found = [text for text in texts if text is not None]
-        if len(found) != len(texts):
-            raise UnknownId("What a member of the set returned was forgotten")
-        decoded = codec.decode(codec.join_list(found))
-        if len(decoded) != len(found):
-            raise UnreadableValue("What a member of the set returned is not the text of one value")
-        values += decoded
-    return values
-
-
-def _pages(worker: Worker, claimed: Claimed) -> Iterator[list[str | None]]:
-    """The texts of the members' return values in their order."""
-    taskset_id = claimed.taskset_id
-    if taskset_id is None:
-        raise UnreadableValue("A callback without a set has no results")
-    last, count = -1, PAGE
-    while count == PAGE:
-        page = worker.reads(partial(worker.store.return_values, taskset_id, last, PAGE))
-        yield [text for _, text in page]
-        last, count = page[-1][0] if page else last, len(page)
-
-
-def returned(subtask_id: uuid.UUID, text: str | None) -> Any:
-    """What a successful subtask returned; raises UnknownId if that was forgotten."""
-    # A None that was returned is stored as a text of its own.
-    if text is None:
-        raise UnknownId(f"What subtask {subtask_id} returned was forgotten")
-    return codec.decode(text)
 
 
 # After the call

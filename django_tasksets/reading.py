@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from . import codec, conf
+from .arguments import returned
 from .exceptions import SubtaskFailed, SubtaskRevoked, UnknownId, UnreadableValue
-from .execution import returned
 from .models import SubtaskRecord
 from .statuses import FINISHED, SubtaskStatus, subtask_status
 

@@ -107,6 +107,8 @@ class Claimer(Bookkeeper):
                 self._wait_for_work(pause)
             return 0
         self._board.listens_no_more(self._place)
+        # While there is no room, nobody need tell this process of anything.
+        self._is_dry = False
         if self.recycling and self._load.is_quiet:
             self._end()
             return 0

@@ -23,7 +23,7 @@ from django_tasksets import (
     TaskSetResult,
     TaskSetSealed,
     UnknownTask,
-    execution,
+    arguments,
     gen_unique_id,
     subtask,
     task,
@@ -350,7 +350,7 @@ def test_it_is_written_where_the_caller_commits_by_hand() -> None:
 def test_a_callback_has_all_results_in_their_order(
     monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(execution, "PAGE", page)
+    monkeypatch.setattr(arguments, "PAGE", page)
     result = TaskSet(adds(4), on_success=echo.subtask()).apply_async()
     run_subtasks()
     assert result.callbacks["on_success"].get() == [[[0, 2, 4, 6]], {}]

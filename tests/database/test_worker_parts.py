@@ -88,6 +88,20 @@ def parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
     parts.executors.loop._loop.close()
 
 
+def counted_claims(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by how many each claim brings."""
+    claims: list[int] = []
+    claim_rows = parts.worker.store.claim
+
+    def count(worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        rows = claim_rows(worker_id, queues, limit)
+        claims.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(parts.worker.store, "claim", count)
+    return claims
+
+
 def test_a_claim_without_an_answer_is_taken_over(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,15 +145,7 @@ def test_one_that_was_given_back_and_claimed_again_is_executed(parts: Parts) -> 
 def test_few_are_claimed_together_with_what_comes_while_others_are_under_way(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, naps, claims = parts.worker.store, list[float](), list[int]()
-    claim_rows = store.claim
-
-    def count(worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
-        rows = claim_rows(worker_id, queues, limit)
-        claims.append(len(rows))
-        return rows
-
-    monkeypatch.setattr(store, "claim", count)
+    store, naps, claims = parts.worker.store, list[float](), counted_claims(parts, monkeypatch)
     monkeypatch.setattr(parts.claimer, "sleep", naps.append)
     monkeypatch.setattr(parts.claimer, "_wait_for_work", lambda pause: None)
     parts.load.observe(0.001)
@@ -447,15 +453,7 @@ class Scripted(Listener):
 def test_where_nothing_was_left_a_claim_waits_until_somebody_tells_of_more(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, tells: str
 ) -> None:
-    store, claims, listener = parts.worker.store, list[int](), Scripted()
-    claim_rows = store.claim
-
-    def count(worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
-        rows = claim_rows(worker_id, queues, limit)
-        claims.append(len(rows))
-        return rows
-
-    monkeypatch.setattr(store, "claim", count)
+    store, listener, claims = parts.worker.store, Scripted(), counted_claims(parts, monkeypatch)
     monkeypatch.setattr(parts.claimer, "_listener", listener)
     parts.load.observe(0.01)
     flow.enqueue(store, 2)
@@ -485,3 +483,20 @@ def test_whoever_begins_to_listen_looks_for_what_came_before(
     flow.enqueue(parts.worker.store)
     parts.claimer.turn()
     assert parts.load.in_flight == 1
+
+
+def test_what_was_told_while_there_was_no_room_is_looked_for(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = counted_claims(parts, monkeypatch)
+    monkeypatch.setattr(parts.claimer, "_listener", Scripted())
+    flow.enqueue(parts.worker.store)
+    parts.claimer.turn()
+    assert (claims, parts.claimer._is_dry) == ([1], True)
+
+    # Hooks, for example, take what room there is.
+    parts.load.begin(0, waiting=1)
+    parts.load.begin(1, waiting=1)
+    monkeypatch.setattr(parts.load, "room_in_loop", lambda: 0)
+    parts.claimer.turn()
+    assert not parts.claimer._is_dry
