@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterable
 
 from .models import ErrorGroupRecord
-from .statuses import SubtaskStatus
 from .store.contract import Outcome, Store, batches
 
 CHUNK = 500
@@ -14,15 +13,13 @@ CHUNK = 500
 Key = tuple[uuid.UUID, str]
 
 
-def count_errors(store: Store, finals: Iterable[Outcome]) -> None:
-    """Count failed members into the error groups of their sets.
+def count_errors(store: Store, failed: Iterable[Outcome]) -> None:
+    """Count failures, of members, into the error groups of their sets.
 
     A step of the transaction that ends them. It holds the sets' rows, so nobody else counts.
     """
     failures: dict[Key, list[Outcome]] = {}
-    for outcome in finals:
-        if outcome.status != SubtaskStatus.FAILED:
-            continue
+    for outcome in failed:
         taskset_id, fingerprint = outcome.claimed.set_that_counts, outcome.error_fingerprint
         if taskset_id is not None and fingerprint:
             failures.setdefault((taskset_id, fingerprint), []).append(outcome)

@@ -16,17 +16,17 @@ from .store.contract import NewSubtask, Outcome, Store
 logger = logging.getLogger("django_tasksets")
 
 
-def enqueue_links(store: Store, finals: Iterable[Outcome]) -> list[NewSubtask]:
-    """Enqueue the links that these ends set off; returns the rows.
+def enqueue_links(store: Store, linked: Iterable[Outcome]) -> list[NewSubtask]:
+    """Enqueue the links that the ends of these set off; returns the rows.
 
     A step of the transaction that records the ends. Never fails because of a link: one that cannot
     be enqueued (its id is taken by now, its text has been tampered with) is logged and left out.
     """
     packer = Packer(store)
-    linked = [row for final in finals if final.claimed.links for row in _rows(packer, final)]
-    if not linked or _insert(store, linked):
-        return linked
-    return [row for row in linked if _insert(store, [row])]
+    rows = [row for final in linked for row in _rows(packer, final)]
+    if not rows or _insert(store, rows):
+        return rows
+    return [row for row in rows if _insert(store, [row])]
 
 
 # What reading and writing may raise of values that somebody else has written.

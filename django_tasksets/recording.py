@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final
 
 from django.db import DatabaseError
 
 from .completion import Settled, callbacks_ended, settle
+from .consequences import Consequences, consequences
 from .errorgroups import count_errors
 from .failures import MAX_MESSAGE, describe, error_line
 from .linking import enqueue_links
-from .statuses import Role, SubtaskStatus
-from .store.contract import FINAL, Outcome, Store, Tally
-from .store.contract import WaitingCallback as Callback
+from .statuses import SubtaskStatus
+from .store.contract import Outcome, Store
 
 logger = logging.getLogger("django_tasksets")
 
@@ -77,7 +75,7 @@ def record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> R
 
 def _record_all(store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]) -> Recorded:
     try:
-        return store.run(lambda: _record(store, worker_id, outcomes))
+        return store.run(_recording(store, worker_id, outcomes))
     except DatabaseError as error:
         if store.is_refusal(error):
             if len(outcomes) == 1:
@@ -153,7 +151,7 @@ def _record_refused(
     # Once more without counting the attempt, whose number may be at its column's end.
     for one in (failed, replace(failed, started=None)):
         try:
-            return store.run(partial(_record, store, worker_id, [one]))
+            return store.run(_recording(store, worker_id, [one]))
         except DatabaseError as again:
             if not store.is_refusal(again):
                 raise
@@ -163,9 +161,29 @@ def _record_refused(
     return Recorded(parked=[outcome])
 
 
-def _record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> Recorded:
-    written = store.finish(worker_id, outcomes)
-    recorded = Recorded(written=list(written))
+def _recording(
+    store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]
+) -> Callable[[], Recorded]:
+    """The work of the transaction. All that can be known before it begins is found out now."""
+    finish = store.finishing(worker_id, outcomes)
+    expected = consequences(outcomes)
+
+    def work() -> Recorded:
+        written = finish()
+        followed = expected if written == outcomes else consequences(written)
+        return _record(store, worker_id, outcomes, written, followed)
+
+    return work
+
+
+def _record(
+    store: Store,
+    worker_id: uuid.UUID,
+    outcomes: list[Outcome],
+    written: list[Outcome],
+    followed: Consequences,
+) -> Recorded:
+    recorded = Recorded(written=list(written), ready=dict(followed.ready))
     if len(written) != len(outcomes):
         missing = _without(outcomes, written)
         # What an unacknowledged commit has written is told to hooks and receivers like anything
@@ -173,52 +191,19 @@ def _record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> 
         mine = store.recorded(worker_id, missing)
         recorded.written += mine
         recorded.late = _without(missing, mine)
-    finals = [outcome for outcome in written if outcome.is_final]
-    recorded.settled = settle(store, tallies(finals))
-    released = [*recorded.settled.released, *_last_callbacks(store, finals)]
-    links = enqueue_links(store, finals)
-    count_errors(store, finals)
-    recorded.ready = {callback.id: callback.queue_name for callback in released}
-    recorded.ready |= {uuid.UUID(row.id): row.queue_name for row in links}
-    recorded.ready |= {
-        outcome.claimed.id: outcome.claimed.queue_name
-        for outcome in written
-        if outcome.status == SubtaskStatus.READY
-    }
+    recorded.settled = settle(store, followed.tallies)
+    released = list(recorded.settled.released)
+    if followed.callbacks:
+        released += callbacks_ended(store, followed.callbacks)
+    if followed.linked:
+        links = enqueue_links(store, followed.linked)
+        recorded.ready |= {uuid.UUID(row.id): row.queue_name for row in links}
+    if followed.failed:
+        count_errors(store, followed.failed)
+    recorded.ready |= {callback.id: callback.queue_name for callback in released}
     return recorded
 
 
 def _without(outcomes: Iterable[Outcome], others: Iterable[Outcome]) -> list[Outcome]:
     ids = {outcome.claimed.id for outcome in others}
     return [outcome for outcome in outcomes if outcome.claimed.id not in ids]
-
-
-def _last_callbacks(store: Store, finals: Iterable[Outcome]) -> list[Callback]:
-    """Release on_finish where the callback before it is among `finals`."""
-    ended = [
-        (claimed.taskset_id, claimed.generation)
-        for claimed in (outcome.claimed for outcome in finals)
-        if claimed.role in (Role.ON_SUCCESS, Role.ON_FAILURE) and claimed.taskset_id is not None
-    ]
-    return callbacks_ended(store, ended) if ended else []
-
-
-def tallies(finals: Iterable[Outcome]) -> list[Tally]:
-    """The finished members among `finals`, counted by set and outcome."""
-    by_set: dict[uuid.UUID, tuple[list[int], list[float]]] = {}
-    key: uuid.UUID | None = None
-    for outcome in finals:
-        its = outcome.claimed.set_that_counts
-        if its is None:
-            continue
-        if its != key:  # Those of one set come together.
-            key = its
-            counts, starts = by_set.setdefault(its, ([0, 0, 0], []))
-        counts[FINAL.index(outcome.status)] += 1
-        if outcome.started is not None:
-            starts.append(outcome.started)
-    now = time.monotonic()
-    return [
-        Tally(its, successful, failed, revoked, now - min(starts) if starts else 0.0)
-        for its, ((successful, failed, revoked), starts) in by_set.items()
-    ]

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -326,6 +327,13 @@ class Store(abc.ABC):
         revoked, itself or with its set, is called off: that is its end. A member of a paused set
         is given back to WAITING. In both cases a changed copy of the outcome is returned.
         """
+
+    def finishing(
+        self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]
+    ) -> Callable[[], list[Outcome]]:
+        """What finish() would do, to be called in the transaction. What can be done before, is done
+        now: others may wait for whoever has a transaction open."""
+        return partial(self.finish, worker_id, outcomes)
 
     @abc.abstractmethod
     def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from ..ids import read_id
 from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, next_claim
@@ -234,7 +235,7 @@ def _bundles(rows: Iterable[NewSubtask]) -> Iterator[list[NewSubtask]]:
 
 
 def _uuid(value: Any) -> uuid.UUID:
-    return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
+    return value if isinstance(value, uuid.UUID) else read_id(value)
 
 
 # What the rows of one set have in common is made once.

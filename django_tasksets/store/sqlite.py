@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 from django.db import OperationalError, transaction
@@ -29,14 +28,13 @@ from .contract import (
 )
 from .endings import EndingStore
 from .fileversion import FileListener
+from .onewriter import OneWriter
 from .portable import MAX_ERRORS, in_claim_order
 from .sqliterows import as_text, read
 from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
 T = TypeVar("T")
 
-# How long a thread that executes makes way, in seconds.
-PACE: Final = 0.05
 # A statement that changes nothing takes the write lock all the same, and waits for it.
 TAKE_WRITE_LOCK: Final = f"UPDATE {TASKSET} SET total = total WHERE 0"
 
@@ -107,8 +105,7 @@ class SQLiteStore(EndingStore):
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._writing = threading.Lock()
-        """Held by the thread that has the write lock, if it is one of ours."""
+        self._one_writer = OneWriter()
 
     def reconnect(self) -> None:
         super().reconnect()
@@ -125,22 +122,20 @@ class SQLiteStore(EndingStore):
         mode = self.connection.settings_dict["OPTIONS"].get("transaction_mode")
         begins_locked = str(mode).upper() in ("IMMEDIATE", "EXCLUSIVE")
         # Inside another transaction this thread may have it already.
-        writing = nullcontext() if self.is_nested else self._writing
+        is_nested = self.is_nested
 
         def locked_work() -> T:
             if not begins_locked:
                 with self.connection.cursor() as cursor:
                     cursor.execute(TAKE_WRITE_LOCK)
-            with writing:
+            with nullcontext() if is_nested else self._one_writer.writing():
                 return work()
 
-        return super().run(locked_work)
+        with nullcontext() if is_nested else self._one_writer.turn():
+            return super().run(locked_work)
 
     def pace(self) -> None:
-        # A statement lets go of the interpreter, and threads that execute would keep it for a
-        # while: in which this process can write no more, and others cannot begin to.
-        if self._writing.locked() and self._writing.acquire(timeout=PACE):
-            self._writing.release()
+        self._one_writer.pace()
 
     def now(self) -> datetime.datetime:
         # The file is on this machine, and so is its clock.
@@ -197,31 +192,43 @@ class SQLiteStore(EndingStore):
     # Record
 
     def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        if all(_is_plain(outcome) for outcome in outcomes):
+        return self.finishing(worker_id, outcomes)()
+
+    def finishing(
+        self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]
+    ) -> Callable[[], list[Outcome]]:
+        if not all(map(_is_plain, outcomes)):
+            return partial(self._finish_held, worker_id, outcomes)
+        successes = self._as_parameter(outcomes)
+
+        def work() -> list[Outcome]:
             try:
                 with transaction.atomic(using=self.alias):
-                    return self._succeed(worker_id, outcomes)
+                    self._succeed(worker_id, successes, len(outcomes))
+                    return list(outcomes)
             except _SomeDiffer:
-                pass
+                return self._finish_held(worker_id, outcomes)
+
+        return work
+
+    def _finish_held(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         held = self.held(worker_id, outcomes)
         now = self.now()
-        self._succeed(worker_id, [outcome for outcome in held if _is_plain(outcome)])
+        good = [outcome for outcome in held if _is_plain(outcome)]
+        self._succeed(worker_id, self._as_parameter(good), len(good))
         others = [_written(outcome, now) for outcome in held if not _is_plain(outcome)]
         with self.connection.cursor() as cursor:
             cursor.executemany(WRITE, others)
         return held
 
-    def _succeed(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Write successes; raises _SomeDiffer if some have another fence. Which, it is not told."""
-        if not outcomes:
-            return []
+    def _as_parameter(self, successes: Sequence[Outcome]) -> str:
         now, clock = self.now(), time.monotonic()
 
         @cache
         def moment(age: int) -> str:
             return as_text(now - datetime.timedelta(milliseconds=age))
 
-        batch = [
+        return json.dumps([
             (
                 outcome.claimed.id.hex,
                 outcome.claimed.claims,
@@ -229,13 +236,15 @@ class SQLiteStore(EndingStore):
                 # To the millisecond, for then many have begun at the same one.
                 moment(round((clock - (outcome.started or 0)) * 1000)),
             )
-            for outcome in outcomes
-        ]
+            for outcome in successes
+        ])  # fmt: skip
+
+    def _succeed(self, worker_id: uuid.UUID, successes: str, count: int) -> None:
+        """Write so many; raises _SomeDiffer if some have another fence. Which, it is not told."""
         with self.connection.cursor() as cursor:
-            cursor.execute(SUCCEED, [as_text(now), json.dumps(batch), worker_id.hex])
-            if cursor.rowcount != len(outcomes):
+            cursor.execute(SUCCEED, [as_text(self.now()), successes, worker_id.hex])
+            if cursor.rowcount != count:
                 raise _SomeDiffer
-        return list(outcomes)
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         now = self.now()

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from django.db import OperationalError
 
-from ..ids import new_id
+from ..ids import new_id, read_id
 from .contract import UNREADABLE, Claimed
 from .portable import UNREADABLE_ROWS
 from .tables import CLAIMED_COLUMNS, SUBTASK
@@ -103,7 +103,7 @@ def _raise_unless_about_values(error: BaseException) -> None:
 def _claimed(values: list[Any]) -> Claimed:
     if not INTEGER.issuperset(map(type, NUMBERS(values))):
         raise TypeError("a column of numbers holds something else")
-    values[ID] = uuid.UUID(hex=values[ID])
+    values[ID] = read_id(values[ID])
     values[TASKSET_ID] = _uuid(values[TASKSET_ID])
     values[ENQUEUED_AT] = _moment(values[ENQUEUED_AT])
     values[EXPIRES_AT] = _moment(values[EXPIRES_AT])
@@ -115,7 +115,7 @@ def _claimed(values: list[Any]) -> Claimed:
 
 @lru_cache(maxsize=256)
 def _uuid(text: str | None) -> uuid.UUID | None:
-    return None if text is None else uuid.UUID(hex=text)
+    return None if text is None else read_id(text)
 
 
 @lru_cache(maxsize=256)
@@ -126,4 +126,4 @@ def _moment(text: str | None) -> Any:
 @lru_cache(maxsize=256)
 def as_text(moment: datetime.datetime) -> str:
     """A time as Django stores it in SQLite."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -35,6 +35,18 @@ IDLE: Final[Seconds] = 1.0
 # How often one that is to be alone looks whether it is.
 LOOK: Final[Seconds] = 0.01
 
+# How many forks lie between this process and the one that has imported this module. To ask for the
+# process id each time would be a call of the system.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
 
 class Executors:
     """T threads and one event loop that take subtasks, and put what came of them to `outbox`."""
@@ -44,7 +56,7 @@ class Executors:
     ) -> None:
         self._worker, self._load = worker, load
         self._board, self._place = board, place
-        self._pid = os.getpid()
+        self._forks = _forks
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
         self.calls = Threads(options.threads, self._note_limit)
@@ -92,6 +104,11 @@ class Executors:
 
     # In a thread
 
+    @property
+    def _is_copy(self) -> bool:
+        """A task has forked, and this process is the copy."""
+        return _forks != self._forks
+
     def _run(self, slot: int) -> None:
         last = 0.0
         while True:
@@ -108,7 +125,7 @@ class Executors:
                     context.run(self._call, job, slot)
             except BaseException:  # a hook's SystemExit: the thread is not the user's to end
                 logger.exception("executor failed, and goes on")
-            if os.getpid() != self._pid:
+            if self._is_copy:
                 # The task has forked, and this is the end of the copy.
                 os._exit(0)
             clean_up()
@@ -141,7 +158,7 @@ class Executors:
 
     def _end(self, slot: int) -> None:
         """Note that the thread executes nothing, unless this is a copy of the process."""
-        if os.getpid() == self._pid:
+        if not self._is_copy:
             self._board.end(self._place, slot)
 
     def _execute_alone(self, claimed: Claimed, slot: int) -> Outcome | Recorded:

@@ -79,8 +79,8 @@ ENQUEUEING: Final = (
 RECORDS: Final = (
     Mutant(
         "one transaction", "members, counts and callbacks are one transaction",
-        "recording.py", "    recorded.settled = settle(store, tallies(finals))",
-        f"    {COMMIT}\n    recorded.settled = settle(store, tallies(finals))",
+        "recording.py", "    recorded.settled = settle(store, followed.tallies)",
+        f"    {COMMIT}\n    recorded.settled = settle(store, followed.tallies)",
         HALF_WAY, ALL,
     ),
     Mutant(
@@ -91,8 +91,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "counting what matched", "what was sent and did not match is not counted",
-        "recording.py", "finals = [outcome for outcome in written if",
-        "finals = [outcome for outcome in outcomes if", (STALE,),
+        "recording.py", "expected if written == outcomes else consequences(written)", "expected",
+        (STALE,),
     ),
     Mutant(
         "unacknowledged", "what an unacknowledged commit has written is recognised",
@@ -101,8 +101,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "unacknowledged, once", "what an unacknowledged commit has written is counted once",
-        "recording.py", "finals = [outcome for outcome in written if",
-        "finals = [outcome for outcome in recorded.written if", (UNACKNOWLEDGED,),
+        "recording.py", "settle(store, followed.tallies)",
+        "settle(store, consequences(recorded.written).tallies)", (UNACKNOWLEDGED,),
     ),
     Mutant(
         "first outcome", "of two outcomes of one claim the first counts",

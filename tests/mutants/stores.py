@@ -85,7 +85,7 @@ FENCES: Final = (
     ),
     Mutant(
         "matched rows: SQLite", "how many rows matched is asked",
-        "store/sqlite.py", "if cursor.rowcount != len(outcomes):", "if cursor.rowcount < 0:",
+        "store/sqlite.py", "if cursor.rowcount != count:", "if cursor.rowcount < 0:",
         (MIXED,),
     ),
     Mutant(
@@ -241,10 +241,10 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members first", "members are locked before their sets",
-        "recording.py", "    written = store.finish(worker_id, outcomes)",
-        "    from .completion import locked_state\n"
-        "    for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
-        "    written = store.finish(worker_id, outcomes)",
+        "recording.py", "        written = finish()\n",
+        "        from .completion import locked_state\n"
+        "        for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
+        "        written = finish()\n",
         (f"{ORDER}[SUCCESSFUL-members]",), SERVERS,
     ),
     Mutant(
@@ -294,6 +294,16 @@ LOCKING: Final = (
         "write lock: SQLite", "a transaction has the write lock before it reads",
         "store/sqlite.py", "if not begins_locked:", "if False:",
         (f"{LOCKS}::TestOneWriter::test_it_has_it_before_anything_else_happens",),
+    ),
+    Mutant(
+        "turns, forked", "what a task has forked waits for no thread that is not there",
+        "store/onewriter.py", "os.register_at_fork(after_in_child=self._renew)", "pass",
+        ("tests/unit/test_onewriter.py",),
+    ),
+    Mutant(
+        "turns, patience", "who has waited long for its turn goes ahead",
+        "store/onewriter.py", "turn.acquire(timeout=PATIENCE)", "turn.acquire()",
+        ("tests/unit/test_onewriter.py",),
     ),
 )  # fmt: skip
 
