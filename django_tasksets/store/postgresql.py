@@ -30,6 +30,7 @@ from .portable import written
 from .postgresqlstatements import (
     CLAIM_FROM_ALL,
     CLAIM_FROM_SOME,
+    CLAIM_ON,
     COPY,
     COUNT,
     COUNT_ONE,
@@ -160,13 +161,13 @@ class PostgreSQLStore(EndingStore):
     # Claim
 
     def claim(self, worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
-        parameters: dict[str, Any] = {
-            "worker_id": worker_id,
-            "queues": list(queues),
-            "limit": limit,
-        }
         statement = CLAIM_FROM_SOME if queues else CLAIM_FROM_ALL
+        return self._claim(statement, worker_id=worker_id, queues=list(queues), limit=limit)
 
+    def claim_on(self, worker_id: uuid.UUID, last: Claimed, limit: int) -> list[Claimed]:
+        return self._claim(CLAIM_ON, worker_id=worker_id, limit=limit, **last._asdict())
+
+    def _claim(self, statement: str, **parameters: Any) -> list[Claimed]:
         def work() -> list[Claimed]:
             with self._binary_cursor(PreparedCursor) as cursor:
                 cursor.execute(statement, parameters)

@@ -104,24 +104,37 @@ ALL_QUEUES: Final = f"""
         FROM hop WHERE hop.name IS NOT NULL
     ) SELECT name FROM hop WHERE name IS NOT NULL"""
 
-# One ordered probe for each queue: `queue_name = ANY (...)` would sort every READY row. The CTE is
-# MATERIALIZED because a plan that runs its LIMIT more than once would claim more than the limit.
+# The first CTE is MATERIALIZED because a plan that runs its LIMIT more than once would claim more
+# than the limit.
 CLAIM: Final = f"""
-    WITH candidate AS MATERIALIZED (
-        SELECT probe.id FROM ({{queues}}) queue(name) CROSS JOIN LATERAL (
-            SELECT id, priority, claim_order FROM {SUBTASK}
-            WHERE status = 'READY' AND queue_name = queue.name
-            ORDER BY priority DESC, claim_order LIMIT %(limit)s
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) probe ORDER BY probe.priority DESC, probe.claim_order LIMIT %(limit)s
-    ), claimed AS (
+    WITH candidate AS MATERIALIZED ({{candidates}}), claimed AS (
         UPDATE {SUBTASK} s SET status = 'RUNNING', worker_id = %(worker_id)s,
             claims = least(s.claims, {LAST_CLAIM} - 1) + 1, claimed_at = statement_timestamp()
         FROM candidate WHERE s.id = candidate.id
         RETURNING {READABLE_COLUMNS_OF_S}
     ) SELECT * FROM claimed ORDER BY priority DESC, claim_order"""
-CLAIM_FROM_ALL: Final = CLAIM.format(queues=ALL_QUEUES)
-CLAIM_FROM_SOME: Final = CLAIM.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")
+# One ordered probe for each queue: `queue_name = ANY (...)` would sort every READY row.
+BEST: Final = f"""
+    SELECT probe.id FROM ({{queues}}) queue(name) CROSS JOIN LATERAL (
+        SELECT id, priority, claim_order FROM {SUBTASK}
+        WHERE status = 'READY' AND queue_name = queue.name
+        ORDER BY priority DESC, claim_order LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) probe ORDER BY probe.priority DESC, probe.claim_order LIMIT %(limit)s"""
+CLAIM_FROM_ALL: Final = CLAIM.format(candidates=BEST.format(queues=ALL_QUEUES))
+CLAIM_FROM_SOME: Final = CLAIM.format(
+    candidates=BEST.format(queues="SELECT DISTINCT unnest(%(queues)s::text[])")
+)
+# Until they are cleaned up, both of these step over the entries of all rows that have been claimed,
+# which in a large set takes as long as to claim. This one begins where they end.
+CLAIM_ON: Final = CLAIM.format(
+    candidates=f"""
+        SELECT id FROM {SUBTASK}
+        WHERE status = 'READY' AND queue_name = %(queue_name)s AND priority = %(priority)s
+            AND claim_order >= %(claim_order)s
+        ORDER BY claim_order LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED"""
+)
 
 # Record
 

@@ -38,6 +38,8 @@ GATHER: Final[Seconds] = 0.01
 RARELY: Final[Seconds] = 0.1
 # How many to claim after having waited for work.
 FIRST: Final = 50
+# For how long to go on where the last claim has ended.
+LOOK_AROUND: Final[Seconds] = 0.25
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
 LOOK_AHEAD: Final = 100
 
@@ -65,6 +67,8 @@ class Claimer(Bookkeeper):
         self._watched = 0.0
         self._looked_ahead = 0.0
         self._gathers_from = 0.0
+        self._last: Claimed | None = None
+        self._looks_around_at = 0.0
         self._is_unsure = False
         self._listener: Listener | None = None
         self._has_waited = False
@@ -157,11 +161,22 @@ class Claimer(Bookkeeper):
 
     def _claim(self, limit: int) -> int:
         now = time.monotonic()
-        count = self._claimed(
-            lambda: self.store.claim(self._worker.id, self._options.queues, limit)
-        )
+        count = self._claimed(lambda: self._next(limit))
         self._load.all_claimed_at = now if count < limit else 0.0
         return count
+
+    def _next(self, limit: int) -> list[Claimed]:
+        """Claim what comes next. For a while that is, where there is much of one kind, what comes
+        after the last: others that have come since may come a little later."""
+        rows: list[Claimed] = []
+        if self._last is not None and time.monotonic() < self._looks_around_at:
+            rows = self.store.claim_on(self._worker.id, self._last, limit)
+        if len(rows) < limit:
+            self._looks_around_at = time.monotonic() + LOOK_AROUND
+            rows += self.store.claim(self._worker.id, self._options.queues, limit - len(rows))
+        is_of_one_kind = len({(row.queue_name, row.priority) for row in rows}) == 1
+        self._last = rows[-1] if len(rows) == limit and is_of_one_kind else None
+        return rows
 
     def _claim_past_others(self) -> int:
         """Claim subtasks of the kind for which there is room, past those for which there is none:

@@ -23,7 +23,7 @@ from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import SubtaskStatus
 from django_tasksets.store import get_store
-from django_tasksets.store.contract import Outcome, Store
+from django_tasksets.store.contract import Claimed, Outcome, Store
 from django_tasksets.sweeping import revoke_expired
 
 pytestmark = [
@@ -237,6 +237,20 @@ def _crowd(store: Store, statistics: None) -> None:
 @pytest.mark.parametrize("queues", [(), ("default",), ("default", "mail"), ("mail",)])
 def test_a_claim_reads_only_ready_rows(store: Store, queues: tuple[str, ...]) -> None:
     check(lambda: store.claim(WORKER, queues, FEW // 2), "tasksets_sub_ready")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere nothing is left behind")
+def test_to_go_on_reads_only_what_comes_next(store: Store) -> None:
+    (last,) = store.claim_on(WORKER, _at(0), 1)
+    check(lambda: store.claim_on(WORKER, last, FEW // 2), "tasksets_sub_ready")
+    end = _at(2**62)
+    found = readings(lambda: store.claim_on(WORKER, end, FEW // 2))
+    assert max(reading.rows for reading in found) == 0
+
+
+def _at(order: int) -> Claimed:
+    (some,) = SubtaskRecord.objects.values_list(*Claimed._fields)[:1]
+    return Claimed._make(some)._replace(claim_order=order, queue_name="default", priority=0)
 
 
 @pytest.mark.parametrize("queues", [(), ("default", "mail")])

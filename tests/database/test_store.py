@@ -28,7 +28,15 @@ from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.store import get_store
-from django_tasksets.store.contract import Claimed, Held, NewSubtask, Outcome, Tally, batches
+from django_tasksets.store.contract import (
+    Claimed,
+    Held,
+    NewSubtask,
+    Outcome,
+    Store,
+    Tally,
+    batches,
+)
 from django_tasksets.store.portable import MAX_ERRORS, PortableStore
 from tests import flow
 
@@ -234,6 +242,22 @@ class TestClaim:
         assert store.claim(WORKER, queues, limit) == []
         others = [row for row in rows if queues and row[0] not in queues]
         assert SubtaskRecord.objects.ready().count() == len(others)
+
+    def test_to_go_on_is_to_claim_what_comes_behind_the_last(self, store: PortableStore) -> None:
+        ids = [flow.enqueue(store, claim_order=order)[0] for order in (10, 20, 20, 30, 40)]
+        *_, last = store.claim(WORKER, [], 2)
+        flow.enqueue(store, claim_order=5)
+        flow.enqueue(store, claim_order=25, queue_name="other")
+        flow.enqueue(store, claim_order=25, priority=1)
+        flow.enqueue(store, claim_order=25, priority=-1)
+        SubtaskRecord.objects.filter(id=ids[3]).update(status="REVOKED")
+        claimed = store.claim_on(WORKER, last, 1) + store.claim_on(WORKER, last, 9)
+        goes_on = type(store).claim_on is not Store.claim_on
+        rest = [key for key in ids if flow.fetch(key).status == "READY"]
+        assert [row.id for row in claimed] == ([ids[2], ids[4]] if goes_on else [])
+        assert len(rest) == (0 if goes_on else 2)
+        assert all(flow.fetch(row.id).worker_id == WORKER for row in claimed)
+        assert goes_on or connection.vendor != "postgresql" or type(store) is PortableStore
 
     def test_only_what_is_ready_is_claimed(self, store: PortableStore) -> None:
         ids = [flow.enqueue(store, status=status)[0] for status in SubtaskStatus]

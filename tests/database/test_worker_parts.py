@@ -193,6 +193,60 @@ def test_where_much_is_left_a_claim_waits_for_nothing(
     assert parts.load.in_flight == 8
 
 
+def claim_some(parts: Parts, count: int, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    """The names of the verbs that a claim asks the store for, and the names of the tasks."""
+    asked: list[str] = []
+    store = parts.worker.store
+    claim_rows, kind = store.claim, ("default", 0)
+
+    def claim_on(worker_id: uuid.UUID, last: Claimed, limit: int) -> list[Claimed]:
+        asked.append("on")
+        assert (last.queue_name, last.priority) == kind
+        ready = SubtaskRecord.objects.ready().filter(queue_name=kind[0], priority=kind[1])
+        behind = ready.filter(claim_order__gte=last.claim_order).order_by("claim_order")
+        return store.claim_ids(worker_id, list(behind.values_list("id", flat=True)[:limit]))
+
+    def claim(worker_id: uuid.UUID, queues: Sequence[str], limit: int) -> list[Claimed]:
+        asked.append("all")
+        return claim_rows(worker_id, queues, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "claim_on", claim_on)
+        patch.setattr(store, "claim", claim)
+        rows = parts.claimer._next(count)
+    return " ".join(asked), [row.args for row in rows]
+
+
+def test_where_there_is_much_of_one_kind_a_claim_goes_on(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = parts.worker.store
+    for order in range(6):
+        flow.enqueue(store, claim_order=order, args=f"[{order}]")
+    assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
+    flow.enqueue(store, claim_order=9, args='["urgent"]', priority=5)
+    assert claim_some(parts, 2, monkeypatch) == ("on", ["[2]", "[3]"])
+    # Not for long: whatever else there is has its turn.
+    time.sleep(claimer_module.LOOK_AROUND)
+    assert claim_some(parts, 1, monkeypatch) == ("all", ['["urgent"]'])
+
+
+def test_a_claim_that_goes_on_leaves_nothing_out(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When one kind comes to its end, and where there are several."""
+    store = parts.worker.store
+    for order in range(3):
+        flow.enqueue(store, claim_order=order, args=f"[{order}]")
+    assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
+    flow.enqueue(store, claim_order=9, args='["mail"]', queue_name="mail")
+    assert claim_some(parts, 2, monkeypatch) == ("on all", ["[2]", '["mail"]'])
+    flow.enqueue(store, claim_order=20, args="[20]")
+    assert claim_some(parts, 1, monkeypatch) == ("all", ["[20]"])
+    assert claim_some(parts, 1, monkeypatch) == ("on all", [])
+    assert claim_some(parts, 1, monkeypatch) == ("all", [])
+
+
 @pytest.mark.parametrize(("is_left", "queues"), [(True, ["default"]), (False, [])])
 def test_others_are_woken_for_what_this_process_has_not_claimed(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, is_left: bool, queues: list[str]

@@ -16,6 +16,11 @@ DECLARED_DEAD: Final = f"{ENDS}::test_one_that_was_declared_dead_gives_way"
 
 WORKERS: Final = (
     Mutant(
+        "going on, for a while", "what is more urgent is claimed soon, however much else there is",
+        "worker/claimer.py", " and time.monotonic() < self._looks_around_at", "",
+        (f"{PARTS}::test_where_there_is_much_of_one_kind_a_claim_goes_on",),
+    ),
+    Mutant(
         "the dead are told", "a worker that is not confirmed learns of it",
         "worker/pulse.py", "self._board.confirm(place, DEAD)", "pass",
         ("tests/database/test_sweeping.py::test_who_is_not_confirmed_is_told_so_at_once",),
