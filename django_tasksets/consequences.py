@@ -18,24 +18,43 @@ BEFORE_THE_LAST: Final = (Role.ON_SUCCESS.value, Role.ON_FAILURE.value)
 
 
 @dataclass(slots=True)
+class Counts:
+    """The members of one set that have finished."""
+
+    by_outcome: list[int] = field(default_factory=lambda: [0] * len(FINAL))
+    starts: list[float] = field(default_factory=list)
+    """The time.monotonic() at which each began that did."""
+
+
+@dataclass(slots=True)
 class Consequences:
     """What is to be done in the transaction that has written some outcomes."""
 
-    tallies: list[Tally] = field(default_factory=list)
+    members: dict[uuid.UUID, Counts] = field(default_factory=dict)
     """The members that have finished, counted by set."""
     callbacks: list[tuple[uuid.UUID, int]] = field(default_factory=list)
     """The (set, generation) whose on_success or on_failure has ended: on_finish may follow it."""
     linked: list[Outcome] = field(default_factory=list)
     """The ends of what has links."""
     failed: list[Outcome] = field(default_factory=list)
+    """Failures, of members and of others."""
     ready: dict[uuid.UUID, str] = field(default_factory=dict)
     """What is given back to be claimed at once, and its queue."""
+
+    def tallies(self) -> list[Tally]:
+        """The members that have finished, as they are to be counted now."""
+        now = time.monotonic()
+        tallies: list[Tally] = []
+        for key, counts in self.members.items():
+            successful, failed, revoked = counts.by_outcome
+            age = now - min(counts.starts) if counts.starts else 0.0
+            tallies.append(Tally(key, successful, failed, revoked, age))
+        return tallies
 
 
 def consequences(outcomes: Iterable[Outcome]) -> Consequences:
     """What follows from the outcomes, found out on one walk over them."""
     found = Consequences()
-    by_set: dict[uuid.UUID, tuple[list[int], list[float]]] = {}
     key: uuid.UUID | None = None
     for outcome in outcomes:
         claimed, status = outcome.claimed, outcome.status
@@ -48,15 +67,10 @@ def consequences(outcomes: Iterable[Outcome]) -> Consequences:
             continue
         if its != key:  # Those of one set come together.
             key = its
-            counts, starts = by_set.setdefault(its, ([0, 0, 0], []))
-        counts[FINAL.index(status)] += 1
+            counts = found.members.setdefault(its, Counts())
+        counts.by_outcome[FINAL.index(status)] += 1
         if outcome.started is not None:
-            starts.append(outcome.started)
-    now = time.monotonic()
-    found.tallies = [
-        Tally(its, successful, failed, revoked, now - min(starts) if starts else 0.0)
-        for its, ((successful, failed, revoked), starts) in by_set.items()
-    ]
+            counts.starts.append(outcome.started)
     return found
 
 

@@ -41,11 +41,12 @@ def _number(chance: int) -> int:
 
 def read_id(text: str) -> uuid.UUID:
     """The UUID that a database has as this text, with hyphens or without; raises ValueError or
-    TypeError if it is something else."""
+    TypeError if it is something else, for which no statement of ours would find it."""
     digits = str.replace(text, "-", "")
-    if len(digits) != 32:
-        raise ValueError("an id has 32 digits")
-    return _uuid(int(digits, 16))
+    number = int(digits, 16)
+    if len(digits) != 32 or f"{number:032x}" != digits:
+        raise ValueError("an id has 32 small hexadecimal digits")
+    return _uuid(number)
 
 
 def _uuid(number: int) -> uuid.UUID:

@@ -191,7 +191,7 @@ def _record(
         mine = store.recorded(worker_id, missing)
         recorded.written += mine
         recorded.late = _without(missing, mine)
-    recorded.settled = settle(store, followed.tallies)
+    recorded.settled = settle(store, followed.tallies())
     released = list(recorded.settled.released)
     if followed.callbacks:
         released += callbacks_ended(store, followed.callbacks)

@@ -11,13 +11,11 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, Self
 
 from .statuses import SubtaskStatus
-from .store.contract import NewSubtask, batches
+from .store.contract import NewSubtask
 
 ROWS_IN_MEMORY: Final = 12_000
 # Of arguments: as many rows as fit into it are kept if they are large.
 BYTES_IN_MEMORY: Final = 16_000_000
-# As many lines are written at a time.
-AT_ONCE: Final = 1000
 # From so many characters on, options and links are not shared, but the row's own.
 LONG: Final = 1000
 # What each row has for itself; the rest most rows of a set have in common.
@@ -66,8 +64,7 @@ class Spool:
         if self._file is None:
             # Closed by __exit__, like everything that was spooled.
             self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
-        for some in batches(self._rows, AT_ONCE):
-            self._file.writelines(map(_line, some))
+        self._file.writelines(map(_line, self._rows))
         self._rows.clear()
         self._bytes = 0
 

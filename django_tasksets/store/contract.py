@@ -302,8 +302,9 @@ class Store(abc.ABC):
         """
 
     def claim_on(self, worker_id: uuid.UUID, last: Claimed, limit: int) -> list[Claimed]:
-        """Go on where a claim has ended: claim up to `limit` of what comes after `last` in its
-        queue, with its priority. None where claim() is as fast; a transaction by itself."""
+        """Go on where a claim has ended: claim up to `limit` of what is not before `last`, in its
+        queue and with its priority; a transaction by itself. A store for which claim() is as fast
+        may leave all of it to that."""
         return []
 
     @abc.abstractmethod
@@ -447,6 +448,12 @@ class Listener(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Give the connection back."""
+
+
+def in_claim_order(rows: list[Claimed]) -> list[Claimed]:
+    """The rows as a claim returns them; sorted in place."""
+    rows.sort(key=lambda row: (-row.priority, row.claim_order))
+    return rows
 
 
 def next_claim(claims: int) -> int:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from ..ids import read_id
 from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import SubtaskStatus
-from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, next_claim
-from .portable import MAX_ERRORS, PortableStore, in_claim_order, written
+from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, in_claim_order, next_claim
+from .portable import MAX_ERRORS, PortableStore, written
 from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, SUBTASK
 from .transactions import lease_in_seconds
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 # For how long a thread waits for its turn, in seconds: then it tries without. Whoever has it may
@@ -26,21 +26,33 @@ class OneWriter:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._next = threading.Lock()
+        # One that knows its owner: a soft time limit may end the wait at any moment, also between
+        # the end of it and whatever we would have noted about it.
+        self._next = threading.RLock()
         """Held by the thread that has SQLite's lock, or is the next to have it."""
         self._writing = threading.Lock()
         """Held by the thread that has it."""
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """In the block, this thread may try to get SQLite's lock."""
+    def turn(self) -> Iterator[Callable[[], None]]:
+        """In the block, this thread may try to get SQLite's lock; until it calls what it is given,
+        which it should as soon as it has let go of that."""
         turn = self._next
-        is_ours = turn.acquire(timeout=PATIENCE)
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                # It is not ours if we have waited in vain.
+                with suppress(RuntimeError):
+                    turn.release()
+
         try:
-            yield
+            turn.acquire(timeout=PATIENCE)
+            yield end
         finally:
-            if is_ours:
-                turn.release()
+            end()
 
     def writing(self) -> AbstractContextManager[bool]:
         """In the block, this thread has SQLite's lock."""

@@ -32,6 +32,7 @@ from .contract import (
     Tally,
     WaitingCallback,
     batches,
+    in_claim_order,
     next_claim,
 )
 from .moments import Now, from_now
@@ -409,12 +410,6 @@ class PortableStore(Transactions):
 def _value(record: TaskSetRecord, field: Any) -> Any:
     value = getattr(record, field.attname)
     return field.db_default if isinstance(value, DatabaseDefault) else value
-
-
-def in_claim_order(rows: list[Claimed]) -> list[Claimed]:
-    """The rows as a claim returns them; sorted in place."""
-    rows.sort(key=lambda row: (-row.priority, row.claim_order))
-    return rows
 
 
 def ready_when_due() -> Case:

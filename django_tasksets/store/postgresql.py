@@ -165,7 +165,14 @@ class PostgreSQLStore(EndingStore):
         return self._claim(statement, worker_id=worker_id, queues=list(queues), limit=limit)
 
     def claim_on(self, worker_id: uuid.UUID, last: Claimed, limit: int) -> list[Claimed]:
-        return self._claim(CLAIM_ON, worker_id=worker_id, limit=limit, **last._asdict())
+        return self._claim(
+            CLAIM_ON,
+            worker_id=worker_id,
+            limit=limit,
+            queue_name=last.queue_name,
+            priority=last.priority,
+            claim_order=last.claim_order,
+        )
 
     def _claim(self, statement: str, **parameters: Any) -> list[Claimed]:
         def work() -> list[Claimed]:

@@ -25,11 +25,12 @@ from .contract import (
     Tally,
     WaitingCallback,
     batches,
+    in_claim_order,
 )
 from .endings import EndingStore
 from .fileversion import FileListener
 from .onewriter import OneWriter
-from .portable import MAX_ERRORS, in_claim_order
+from .portable import MAX_ERRORS
 from .sqliterows import as_text, read
 from .tables import INSERT_COLUMNS, STATE_COLUMNS, SUBTASK, TASKSET
 
@@ -124,15 +125,25 @@ class SQLiteStore(EndingStore):
         # Inside another transaction this thread may have it already.
         is_nested = self.is_nested
 
-        def locked_work() -> T:
-            if not begins_locked:
-                with self.connection.cursor() as cursor:
-                    cursor.execute(TAKE_WRITE_LOCK)
-            with nullcontext() if is_nested else self._one_writer.writing():
-                return work()
+        with nullcontext() if is_nested else self._one_writer.turn() as end_turn:
 
-        with nullcontext() if is_nested else self._one_writer.turn():
+            def locked_work() -> T:
+                if end_turn is not None:
+                    # First of all that is called on commit: others are receivers of signals.
+                    transaction.on_commit(end_turn, using=self.alias)
+                if not begins_locked:
+                    with self.connection.cursor() as cursor:
+                        cursor.execute(TAKE_WRITE_LOCK)
+                with nullcontext() if is_nested else self._one_writer.writing():
+                    return work()
+
             return super().run(locked_work)
+
+    def run_statement(self, work: Callable[[], T]) -> T:
+        if self.is_nested:
+            return super().run_statement(work)
+        with self._one_writer.turn():
+            return super().run_statement(work)
 
     def pace(self) -> None:
         self._one_writer.pace()
@@ -214,8 +225,8 @@ class SQLiteStore(EndingStore):
     def _finish_held(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         held = self.held(worker_id, outcomes)
         now = self.now()
-        good = [outcome for outcome in held if _is_plain(outcome)]
-        self._succeed(worker_id, self._as_parameter(good), len(good))
+        if good := [outcome for outcome in held if _is_plain(outcome)]:
+            self._succeed(worker_id, self._as_parameter(good), len(good))
         others = [_written(outcome, now) for outcome in held if not _is_plain(outcome)]
         with self.connection.cursor() as cursor:
             cursor.executemany(WRITE, others)

@@ -15,7 +15,7 @@ from ..exceptions import UnknownTask
 from ..execution import Worker
 from ..models import SubtaskRecord
 from ..statuses import SubtaskStatus
-from ..store.contract import Claimed, Listener
+from ..store.contract import Claimed, Listener, in_claim_order
 from ..wakeups import listen
 from .board import Board
 from .executor import Executors
@@ -38,8 +38,9 @@ GATHER: Final[Seconds] = 0.01
 RARELY: Final[Seconds] = 0.1
 # How many to claim after having waited for work.
 FIRST: Final = 50
-# For how long to go on where the last claim has ended.
-LOOK_AROUND: Final[Seconds] = 0.25
+# For how long to go on where the last claim has ended: so much later may begin what comes before
+# that, more urgent ones and members of shorter sets. It is less than what is held ahead anyway.
+LOOK_AROUND: Final[Seconds] = 0.1
 # How far to look ahead for async subtasks, while no thread is free for what comes before them.
 LOOK_AHEAD: Final = 100
 
@@ -167,13 +168,14 @@ class Claimer(Bookkeeper):
 
     def _next(self, limit: int) -> list[Claimed]:
         """Claim what comes next. For a while that is, where there is much of one kind, what comes
-        after the last: others that have come since may come a little later."""
+        after the last: what is before it, and came later, comes a little later."""
         rows: list[Claimed] = []
         if self._last is not None and time.monotonic() < self._looks_around_at:
             rows = self.store.claim_on(self._worker.id, self._last, limit)
         if len(rows) < limit:
             self._looks_around_at = time.monotonic() + LOOK_AROUND
-            rows += self.store.claim(self._worker.id, self._options.queues, limit - len(rows))
+            others = self.store.claim(self._worker.id, self._options.queues, limit - len(rows))
+            rows = in_claim_order(rows + others) if rows else others
         is_of_one_kind = len({(row.queue_name, row.priority) for row in rows}) == 1
         self._last = rows[-1] if len(rows) == limit and is_of_one_kind else None
         return rows

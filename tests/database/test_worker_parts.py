@@ -223,12 +223,15 @@ def test_where_there_is_much_of_one_kind_a_claim_goes_on(
     store = parts.worker.store
     for order in range(6):
         flow.enqueue(store, claim_order=order, args=f"[{order}]")
+    monkeypatch.setattr(claimer_module, "LOOK_AROUND", 1000)
     assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
     flow.enqueue(store, claim_order=9, args='["urgent"]', priority=5)
+    flow.enqueue(store, claim_order=0, args='["early"]')
     assert claim_some(parts, 2, monkeypatch) == ("on", ["[2]", "[3]"])
     # Not for long: whatever else there is has its turn.
-    time.sleep(claimer_module.LOOK_AROUND)
-    assert claim_some(parts, 1, monkeypatch) == ("all", ['["urgent"]'])
+    assert 0 < parts.claimer._looks_around_at - time.monotonic() <= 1000
+    parts.claimer._looks_around_at = time.monotonic()
+    assert claim_some(parts, 2, monkeypatch) == ("all", ['["urgent"]', '["early"]'])
 
 
 def test_a_claim_that_goes_on_leaves_nothing_out(
@@ -238,9 +241,11 @@ def test_a_claim_that_goes_on_leaves_nothing_out(
     store = parts.worker.store
     for order in range(3):
         flow.enqueue(store, claim_order=order, args=f"[{order}]")
+    monkeypatch.setattr(claimer_module, "LOOK_AROUND", 1000)
     assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
     flow.enqueue(store, claim_order=9, args='["mail"]', queue_name="mail")
-    assert claim_some(parts, 2, monkeypatch) == ("on all", ["[2]", '["mail"]'])
+    flow.enqueue(store, claim_order=9, args='["urgent"]', priority=5)
+    assert claim_some(parts, 3, monkeypatch) == ("on all", ['["urgent"]', "[2]", '["mail"]'])
     flow.enqueue(store, claim_order=20, args="[20]")
     assert claim_some(parts, 1, monkeypatch) == ("all", ["[20]"])
     assert claim_some(parts, 1, monkeypatch) == ("on all", [])

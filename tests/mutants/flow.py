@@ -79,8 +79,8 @@ ENQUEUEING: Final = (
 RECORDS: Final = (
     Mutant(
         "one transaction", "members, counts and callbacks are one transaction",
-        "recording.py", "    recorded.settled = settle(store, followed.tallies)",
-        f"    {COMMIT}\n    recorded.settled = settle(store, followed.tallies)",
+        "recording.py", "    recorded.settled = settle(store, followed.tallies())",
+        f"    {COMMIT}\n    recorded.settled = settle(store, followed.tallies())",
         HALF_WAY, ALL,
     ),
     Mutant(
@@ -101,8 +101,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "unacknowledged, once", "what an unacknowledged commit has written is counted once",
-        "recording.py", "settle(store, followed.tallies)",
-        "settle(store, consequences(recorded.written).tallies)", (UNACKNOWLEDGED,),
+        "recording.py", "settle(store, followed.tallies())",
+        "settle(store, consequences(recorded.written).tallies())", (UNACKNOWLEDGED,),
     ),
     Mutant(
         "first outcome", "of two outcomes of one claim the first counts",

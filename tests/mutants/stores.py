@@ -301,6 +301,16 @@ LOCKING: Final = (
         ("tests/unit/test_onewriter.py",),
     ),
     Mutant(
+        "turns", "threads take turns to ask for SQLite's lock",
+        "store/onewriter.py", "            turn.acquire(timeout=PATIENCE)\n", "",
+        (f"{LOCKS}::TestOneWriter::test_it_waits_for_its_turn_and_what_is_in_it_does_not",),
+    ),
+    Mutant(
+        "turns, receivers", "a turn ends with the commit, before receivers are called",
+        "store/sqlite.py", "transaction.on_commit(end_turn, using=self.alias)", "pass",
+        (f"{LOCKS}::TestOneWriter::test_receivers_of_signals_are_called_after_it",),
+    ),
+    Mutant(
         "turns, patience", "who has waited long for its turn goes ahead",
         "store/onewriter.py", "turn.acquire(timeout=PATIENCE)", "turn.acquire()",
         ("tests/unit/test_onewriter.py",),

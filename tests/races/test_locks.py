@@ -21,8 +21,9 @@ from django_tasksets.models import SubtaskRecord, TaskSetRecord
 from django_tasksets.recording import record
 from django_tasksets.statuses import Role
 from django_tasksets.steering import pause_set, retry_failed_set
-from django_tasksets.store import get_store
+from django_tasksets.store import get_store, onewriter
 from django_tasksets.store.contract import Claimed
+from django_tasksets.store.sqlite import SQLiteStore
 from tests import flow
 from tests.concurrency import Background, together
 
@@ -347,6 +348,35 @@ class TestOneWriter:
         assert Background(begin).join()
         assert not is_locked()
 
+    def test_it_waits_for_its_turn_and_what_is_in_it_does_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(onewriter, "PATIENCE", 0.2)
+        store = get_store()
+        assert isinstance(store, SQLiteStore)
+        with store._one_writer.turn():
+            assert took(lambda: Background(lambda: store.run(list)).join()) >= 0.2
+            assert took(lambda: Background(lambda: enqueue(NOOP)).join()) >= 0.2
+
+            def nested() -> float:
+                with transaction.atomic():
+                    return took(lambda: store.run(list)) + took(lambda: enqueue(NOOP))
+
+            assert Background(nested).join() < 0.2
+
+    def test_receivers_of_signals_are_called_after_it(self) -> None:
+        """They may take long, and may use the package themselves."""
+        store = get_store()
+        waited: list[float] = []
+
+        def receive() -> None:
+            waited.append(took(lambda: store.run(list)))
+            waited.append(took(lambda: Background(lambda: store.run(list)).join()))
+
+        store.run(lambda: transaction.on_commit(receive))
+        assert len(waited) == 2
+        assert max(waited) < onewriter.PATIENCE / 2
+
     def test_whoever_waits_too_long_is_told(self, other_connection: BaseDatabaseWrapper) -> None:
         def impatient() -> None:
             options = connection.settings_dict["OPTIONS"]
@@ -360,6 +390,13 @@ class TestOneWriter:
             SubtaskRecord.objects.using("other").create(task_name="x")
             Background(impatient).join()
         assert SubtaskRecord.objects.count() == 1
+
+
+def took(work: Callable[[], object]) -> float:
+    """For how long, in seconds."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def deferred() -> None:

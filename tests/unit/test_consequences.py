@@ -35,15 +35,23 @@ def test_members_are_counted_by_set_and_by_outcome() -> None:
         outcome(), outcome("FAILED"), outcome(taskset_id=OTHER), outcome("REVOKED"), outcome(),
         replace(outcome("REVOKED", OTHER), started=None),
     ]  # fmt: skip
-    tallies = {tally.taskset_id: tally for tally in consequences(outcomes).tallies}
+    tallies = {tally.taskset_id: tally for tally in consequences(outcomes).tallies()}
     assert tallies[ONE][1:4] == (2, 1, 1)
     assert tallies[OTHER][1:4] == (1, 0, 1)
-    assert 5 <= tallies[ONE].age < 6
+
+
+def test_a_set_has_begun_with_the_first_of_them_however_long_the_count_has_to_wait() -> None:
+    found = consequences([outcome(), replace(outcome(), started=time.monotonic() - 9)])
+    (before,) = found.tallies()
+    assert 9 <= before.age < 10
+    time.sleep(0.02)
+    (after,) = found.tallies()
+    assert after.age - before.age >= 0.02
 
 
 def test_a_set_of_which_nothing_began_has_not_begun() -> None:
     never = replace(outcome("REVOKED"), started=None)
-    assert consequences([never]).tallies == [Tally(ONE, 0, 0, 1, 0.0)]
+    assert consequences([never]).tallies() == [Tally(ONE, 0, 0, 1, 0.0)]
 
 
 def test_what_is_given_back_ends_nothing() -> None:
@@ -57,7 +65,7 @@ def test_failures_and_what_has_links_are_told_apart() -> None:
     found = consequences([plain, linked, failed])
     assert found.linked == [linked, failed]
     assert found.failed == [failed]
-    assert found.tallies[0][1:4] == (2, 1, 0)
+    assert found.tallies()[0][1:4] == (2, 1, 0)
 
 
 def test_the_last_callback_may_follow_the_one_before_it() -> None:
