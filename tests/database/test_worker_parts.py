@@ -217,14 +217,19 @@ def claim_some(parts: Parts, count: int, monkeypatch: pytest.MonkeyPatch) -> tup
     return " ".join(asked), [row.args for row in rows]
 
 
+def claim_two_of(count: int, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two of so many of one kind; the next claims go on for as long as the test takes."""
+    for order in range(count):
+        flow.enqueue(parts.worker.store, claim_order=order, args=f"[{order}]")
+    monkeypatch.setattr(claimer_module, "LOOK_AROUND", 1000)
+    assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
+
+
 def test_where_there_is_much_of_one_kind_a_claim_goes_on(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = parts.worker.store
-    for order in range(6):
-        flow.enqueue(store, claim_order=order, args=f"[{order}]")
-    monkeypatch.setattr(claimer_module, "LOOK_AROUND", 1000)
-    assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
+    claim_two_of(6, parts, monkeypatch)
     flow.enqueue(store, claim_order=9, args='["urgent"]', priority=5)
     flow.enqueue(store, claim_order=0, args='["early"]')
     assert claim_some(parts, 2, monkeypatch) == ("on", ["[2]", "[3]"])
@@ -239,10 +244,7 @@ def test_a_claim_that_goes_on_leaves_nothing_out(
 ) -> None:
     """When one kind comes to its end, and where there are several."""
     store = parts.worker.store
-    for order in range(3):
-        flow.enqueue(store, claim_order=order, args=f"[{order}]")
-    monkeypatch.setattr(claimer_module, "LOOK_AROUND", 1000)
-    assert claim_some(parts, 2, monkeypatch) == ("all", ["[0]", "[1]"])
+    claim_two_of(3, parts, monkeypatch)
     flow.enqueue(store, claim_order=9, args='["mail"]', queue_name="mail")
     flow.enqueue(store, claim_order=9, args='["urgent"]', priority=5)
     assert claim_some(parts, 3, monkeypatch) == ("on all", ['["urgent"]', "[2]", '["mail"]'])
