@@ -34,7 +34,7 @@ from .statuses import SubtaskStatus, TaskSetStatus
 from .store import get_store
 from .store.contract import NewSubtask, Store, batches
 from .store.moments import Now
-from .wakeups import wake_on_commit
+from .wakeups import is_by_notify, wake_on_commit
 
 CHUNK = 500
 
@@ -48,12 +48,8 @@ def enqueue(call: Call) -> uuid.UUID:
     store = get_store()
     rows = [Packer(store).member(call, None)]
 
-    def work() -> None:
-        store.insert(rows)
-        wake_on_commit(store, ready_queues(rows))
-
     with naming_what_is_taken(store, rows):
-        store.run_statement(work)
+        store.run_statement(lambda: _insert_few(store, rows, ready_queues(rows)))
     key = uuid.UUID(rows[0].id)
     run_eagerly(store, [key])
     return key
@@ -76,8 +72,13 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
         record.total = record.remaining = len(spool)
         is_large = len(callbacks) + len(spool) > store.set_in_one_statement
 
+        is_one_statement = spec.is_new and not is_large and record.total > 0
+
         def work() -> Settled:
             first = callbacks if is_large else [*callbacks, *spool]
+            if is_one_statement:
+                _insert_few(store, first, spool.queues, record)
+                return settle_inserted(store, [record], set())
             if spec.is_new:
                 store.insert_set(record, first)
             else:
@@ -86,7 +87,6 @@ def enqueue_set(spec: SetSpec, calls: Iterable[Call]) -> int:
                 store.insert(spool)
             return settle_inserted(store, [record], spool.queues)
 
-        is_one_statement = spec.is_new and not is_large and record.total > 0
         with naming_what_is_taken(store, chain(callbacks, spool), spec.id):
             settled = (store.run_statement if is_one_statement else store.run)(work)
         if current().ALWAYS_EAGER:
@@ -244,6 +244,23 @@ def _refusal(record: TaskSetRecord | None, taskset_id: uuid.UUID) -> Exception:
 
 
 # Writing
+
+
+def _insert_few(
+    store: Store,
+    rows: Sequence[NewSubtask],
+    queues: set[str],
+    record: TaskSetRecord | None = None,
+) -> None:
+    """Insert subtasks, and their set if there is one, by one statement; wake the workers of these
+    queues once that is committed."""
+    if queues and is_by_notify(store) and store.insert_and_notify(rows, record):
+        return
+    if record is None:
+        store.insert(rows)
+    else:
+        store.insert_set(record, rows)
+    wake_on_commit(store, queues)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from .conf import current
 from .store.contract import Bell, Listener
 
 if TYPE_CHECKING:
+    from redis import Redis
     from redis.client import PubSub
 
 logger = logging.getLogger("django_tasksets")
@@ -29,7 +30,8 @@ BREAK: Final[Seconds] = 10.0
 FLOOD: Final = 1000
 
 _break_until = 0.0
-_pools: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+# By the project's pool. To make one takes several times as long as to send a hint.
+_clients: WeakKeyDictionary[Any, Redis] = WeakKeyDictionary()
 
 
 def channel() -> str:
@@ -80,7 +82,8 @@ class RedisListener(Listener):
             return True
         socket: Any = subscription.connection
         readable = select.select([socket._sock, bell], [], [], timeout)[0]
-        return socket._sock in readable and _drain(subscription)
+        # What comes along with the first is a hint for the next wait.
+        return socket._sock in readable and subscription.get_message(timeout=0) is not None
 
     def close(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -109,7 +112,7 @@ def _client() -> Any:
     # Sentinel's knows what it connects to from elsewhere: its timeouts are the project's.
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
         return client
-    if pool not in _pools:
+    if pool not in _clients:
         # Nobody else's waiting times, nor what redis-py notes about them for its own use.
         notes = ("orig_", "maint_notifications_")
         given = pool.connection_kwargs.items()
@@ -124,5 +127,6 @@ def _client() -> Any:
         }
         if issubclass(pool.connection_class, Connection):  # Not by a socket in the file system.
             options |= {"socket_connect_timeout": TIMEOUT, "socket_keepalive": True}
-        _pools[pool] = ConnectionPool(connection_class=pool.connection_class, **options)
-    return Redis(connection_pool=_pools[pool])
+        ours = ConnectionPool(connection_class=pool.connection_class, **options)
+        _clients[pool] = Redis(connection_pool=ours)
+    return _clients[pool]

@@ -154,10 +154,13 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
         InvalidOption, NotStorable, UnknownTask or DuplicateId; nothing is written then, and the
         caller's transaction can go on.
         """
-        call = self.clone(args, kwargs, **options)
-        taskset_id = call.options.pop("taskset_id", None)
+        is_more = args is not None or kwargs is not None or bool(options)
+        call = self.clone(args, kwargs, **options) if is_more else self
+        taskset_id = call.options.get("taskset_id")
         if taskset_id is None:
             return AsyncResult(enqueueing.enqueue(cast(Call, call)))
+        call = call.clone()
+        del call.options["taskset_id"]
         return AsyncResult(enqueueing.add(parse_id(taskset_id), [cast(Call, call)])[0])
 
     def apply(

@@ -77,7 +77,12 @@ def listen(store: Store) -> Listener:
 
 def can_wake(store: Store) -> bool:
     """Whether wake() does anything."""
-    return _over_redis(store) or (current().WAKEUPS != "off" and store.can_notify())
+    return _over_redis(store) or is_by_notify(store)
+
+
+def is_by_notify(store: Store) -> bool:
+    """Whether it is the database that wakes workers."""
+    return store.can_notify() and current().WAKEUPS != "off" and not _over_redis(store)
 
 
 def wake(store: Store, queues: Iterable[str]) -> None:
@@ -87,7 +92,7 @@ def wake(store: Store, queues: Iterable[str]) -> None:
     """
     if _over_redis(store):
         redis.publish()
-    elif can_wake(store):
+    elif is_by_notify(store):
         store.notify(queues)
 
 

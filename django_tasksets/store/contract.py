@@ -32,6 +32,8 @@ FINAL: Final = (SubtaskStatus.SUCCESSFUL, SubtaskStatus.FAILED, SubtaskStatus.RE
 LAST_CLAIM: Final = 2**31 - 1
 UNREADABLE: Final = "the row cannot be read"
 """The reason of what ended because its columns hold what no code of ours writes."""
+# What is read of a subtask to tell what came of it.
+RESULT_FIELDS: Final = ("position", "status", "retries", "reason", "return_value", "errors")
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -291,6 +293,14 @@ class Store(abc.ABC):
         """Insert subtasks, in bulk, on the caller's transaction; a single one in one statement.
         Raises IntegrityError if an id or a position is taken."""
 
+    def insert_and_notify(
+        self, rows: Sequence[NewSubtask], record: TaskSetRecord | None = None
+    ) -> bool:
+        """Insert a few subtasks, and their set if there is one, and notify() once that is
+        committed, in a single round trip; whether that could be done. If not, nothing was; only
+        where can_notify() is true. Raises IntegrityError if an id or a position is taken."""
+        return False
+
     # Claim
 
     @abc.abstractmethod
@@ -383,6 +393,13 @@ class Store(abc.ABC):
     ) -> Sequence[tuple[int, str | None]]:
         """The positions of up to `limit` members behind position `after`, in their order, and what
         they returned, as text; None for what was forgotten, or has not been returned."""
+
+    # Read
+
+    @abc.abstractmethod
+    def result_row(self, subtask_id: uuid.UUID) -> Sequence[Any] | None:
+        """What RESULT_FIELDS of a subtask hold; None for an id that is unknown. Who waits for a
+        result asks again and again, at the side of the worker that makes it."""
 
     # Revoke
 

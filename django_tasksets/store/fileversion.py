@@ -43,6 +43,7 @@ class FileListener(Listener):
         self._seen = self._version()
         self._alert_until = self._heard = 0.0
         self._alert = self.ALERT
+        self._was_told = False
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -67,18 +68,26 @@ class FileListener(Listener):
         ends: list[Any] = [bell]
         if self._watch is None:
             timeout = min(timeout, self.INTERVAL)
-        elif time.monotonic() < self._alert_until:
-            timeout = min(timeout, self._alert)
-            self._alert *= 2
+        elif self._was_told:
+            # A large commit is told of with each page that it writes.
+            timeout = min(timeout, self.ALERT)
+            self._was_told = False
         else:
-            timeout = min(timeout, self.UNASKED)
             ends.append(self._watch)
+            timeout = min(timeout, self._until_next_look())
         readable = select.select(ends, [], [], timeout)[0]
         if self._watch is not None and self._watch in readable:
             os.read(self._watch, EVENTS)
+            self._was_told = True
             self._alert_until = time.monotonic() + self.ALERT_FOR
             self._alert = self.ALERT
         return bell in readable
+
+    def _until_next_look(self) -> Seconds:
+        if time.monotonic() >= self._alert_until:
+            return self.UNASKED
+        self._alert *= 2
+        return self._alert
 
     def close(self) -> None:
         if self._watch is not None:

@@ -11,6 +11,7 @@ from ..calls import Seconds
 from .contract import Bell, Listener
 
 CHANNEL: Final = "django_tasksets"
+HINT: Final = f"NOTIFY {CHANNEL}"
 
 
 class NotificationListener(Listener):

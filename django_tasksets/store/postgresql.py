@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any, Final, Self, TypeAlias
 
 import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from psycopg.pq import Format
 
@@ -25,7 +26,7 @@ from .contract import (
     batches,
 )
 from .endings import EndingStore
-from .notifications import CHANNEL, NotificationListener
+from .notifications import HINT, NotificationListener
 from .portable import written
 from .postgresqlstatements import (
     CLAIM_FROM_ALL,
@@ -42,6 +43,7 @@ from .postgresqlstatements import (
     insert_few,
     numbered,
 )
+from .roundtrips import execute_both
 from .transactions import lease_in_seconds
 
 DEADLOCK: Final = "40P01"
@@ -95,11 +97,17 @@ class PostgreSQLStore(EndingStore):
         if not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             self.connection.connection.prepare_threshold = NEVER_UNASKED
 
+    def _connected(self) -> BaseDatabaseWrapper:
+        """The calling thread's connection, as Django's cursors would find it."""
+        connection = self.connection
+        connection.close_if_health_check_failed()
+        connection.ensure_connection()
+        return connection
+
     def _binary_cursor(self, kind: AnyCursor = psycopg.Cursor) -> CursorWrapper:
         """A cursor that hands over whole batches as they are. Django's writes parameters into the
         statement, as texts that the server has to read again, and reads texts back."""
-        connection = self.connection
-        connection.ensure_connection()
+        connection = self._connected()
         with connection.wrap_database_errors:
             cursor: Any = kind(connection.connection)
         # Without time zones Django has a loader of its own, for texts.
@@ -137,6 +145,34 @@ class PostgreSQLStore(EndingStore):
         statement = insert_few(len(rows), self.set_statement)
         with self._binary_cursor(NumberedCursor) as cursor:
             cursor.execute(statement, [*self.set_values(record), *chain.from_iterable(rows)])
+
+    def insert_and_notify(
+        self, rows: Sequence[NewSubtask], record: TaskSetRecord | None = None
+    ) -> bool:
+        if self.is_nested or not 0 < len(rows) <= FEW:
+            return False
+        connection = self._connected()
+        # Who watches what Django executes is to see this too; and of a pooler of transactions,
+        # which Django is told of like that, each statement may go to another server process.
+        is_watched = connection.queries_logged or connection.execute_wrappers
+        if is_watched or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+            return False
+        if not psycopg.Pipeline.is_supported():
+            return False
+        values = list(chain.from_iterable(rows))
+        if record is not None:
+            values = [*self.set_values(record), *values]
+        statement = numbered(insert_few(len(rows), "" if record is None else self.set_statement))
+        session = connection.connection
+        try:
+            with connection.wrap_database_errors:
+                execute_both(session, statement, values, HINT)
+        except BaseException:
+            if session.closed:
+                # So that Django makes a new one when it is next asked for.
+                connection.close()
+            raise
+        return True
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:
         rest = iter(rows)
@@ -262,7 +298,7 @@ class PostgreSQLStore(EndingStore):
 
     def notify(self, queues: Iterable[str]) -> None:
         with self.connection.cursor() as cursor:
-            cursor.execute(f"NOTIFY {CHANNEL}")
+            cursor.execute(HINT)
 
     def listen(self) -> Listener:
         return NotificationListener(self.connection)

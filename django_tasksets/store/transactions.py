@@ -67,20 +67,20 @@ class Transactions(Store):
     @property
     def is_nested(self) -> bool:
         """Whether the caller has a transaction open already."""
-        return self.connection.in_atomic_block or not self.connection.get_autocommit()
+        connection = self.connection
+        return connection.in_atomic_block or not connection.get_autocommit()
 
     def run(self, work: Callable[[], T]) -> T:
         def in_transaction() -> T:
             with transaction.atomic(using=self.alias):
                 return work()
 
-        return self._repeated(in_transaction)
+        return self._repeated(in_transaction, 1 if self.is_nested else TRIES)
 
     def run_statement(self, work: Callable[[], T]) -> T:
-        return self.run(work) if self.is_nested else self._repeated(work)
+        return self.run(work) if self.is_nested else self._repeated(work, TRIES)
 
-    def _repeated(self, work: Callable[[], T]) -> T:
-        tries = 1 if self.is_nested else TRIES
+    def _repeated(self, work: Callable[[], T], tries: int) -> T:
         deadline = time.monotonic() + PATIENCE
         for attempt in range(1, tries + 1):
             try:

@@ -140,8 +140,8 @@ class Claimer(Bookkeeper):
         # Flag first, then look again: who has rung the others in between has not seen the flag.
         self._board.wait(self._place, waits=True)
         if self._board.listens(self._place):
-            is_told = self._listener.wait(timeout, self._load.bell)
-            is_told = self._load.bell.hush() or is_told
+            # A ring that comes along with a hint ends the next wait, at worst for nothing.
+            is_told = self._listener.wait(timeout, self._load.bell) or self._load.bell.hush()
         elif not (is_told := self._listener.wait(0, self._load.bell)):
             select.select([self._load.bell], [], [], timeout)
             is_told = self._load.bell.hush()

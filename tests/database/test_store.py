@@ -716,6 +716,20 @@ class TestClosing:
         assert set(flow.callbacks_of(taskset).values()) == {"RUNNING"}
 
 
+class TestRead:
+    def test_what_came_of_a_subtask(self, store: PortableStore) -> None:
+        waiting = flow.enqueue(store)[0]
+        claimed = claim_one(store)
+        text = '"é漢🎈\\n\'%s"'
+        write(store, Outcome(claimed, SubtaskStatus.SUCCESSFUL, return_value=text))
+
+        assert store.result_row(waiting) == (None, "READY", 0, "", None, "")
+        assert store.result_row(claimed.id) == (None, "SUCCESSFUL", 0, "", text, "")
+
+    def test_an_id_that_is_unknown(self, store: PortableStore) -> None:
+        assert store.result_row(new_id()) is None
+
+
 class TestRevoke:
     def test_what_no_worker_holds_is_revoked(self, store: PortableStore) -> None:
         taskset = flow.make_set(store, len(SubtaskStatus))

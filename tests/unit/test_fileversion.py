@@ -87,6 +87,33 @@ def test_a_commit_takes_long_to_be_finished(file: Path, listener: FileListener) 
     timer.join()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel tells")
+def test_a_commit_is_heard_soon_though_something_else_was_written_before(file: Path) -> None:
+    listener, late = FileListener(connect(file)), list[float]()
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA synchronous = off")
+    committed = [0.0]
+
+    def commit() -> None:
+        other.execute("INSERT INTO notes VALUES ('new')")
+        committed[0] = time.monotonic()
+
+    for _ in range(10):
+        # Until what it heard last is forgotten.
+        time.sleep(0.02)
+        timer = threading.Timer(0.0085, commit)
+        timer.start()
+        file.with_name("something else").write_text("not a commit")
+        assert listener.wait(SOON, LocalBell())
+        late.append(time.monotonic())
+        timer.join()
+        late[-1] -= committed[0]
+    listener.close()
+    other.close()
+
+    assert min(late) < 0.002
+
+
 def test_the_bell_ends_the_wait(listener: FileListener) -> None:
     bell = LocalBell()
     bell.ring()

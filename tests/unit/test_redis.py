@@ -115,6 +115,7 @@ def test_the_projects_own_connections_are_left_alone(requires_redis: None) -> No
 
     assert ours.connection_kwargs["socket_timeout"] == redis.TIMEOUT
     assert redis._client().connection_pool is ours is not own
+    assert redis._client() is redis._client()
     assert own.connection_kwargs == before
 
 
