@@ -42,14 +42,14 @@ class Consequences:
     """What is given back to be claimed at once, and its queue."""
 
     def tallies(self) -> list[Tally]:
-        """The members that have finished, as they are to be counted now."""
+        """The members that have finished, as they are to be counted now, in the sets' order."""
         now = time.monotonic()
         tallies: list[Tally] = []
         for key, counts in self.members.items():
             successful, failed, revoked = counts.by_outcome
             age = now - min(counts.starts) if counts.starts else 0.0
             tallies.append(Tally(key, successful, failed, revoked, age))
-        return tallies
+        return sorted(tallies)
 
 
 def consequences(outcomes: Iterable[Outcome]) -> Consequences:

@@ -10,13 +10,13 @@ from typing import Final
 
 from django.db import DatabaseError
 
-from .completion import Settled, callbacks_ended, settle
+from .completion import Settled, callbacks_ended, settle_counted
 from .consequences import Consequences, consequences
 from .errorgroups import count_errors
 from .failures import MAX_MESSAGE, describe, error_line
 from .linking import enqueue_links
 from .statuses import SubtaskStatus
-from .store.contract import Outcome, Store
+from .store.contract import Outcome, SetState, SomeDiffer, Store
 
 logger = logging.getLogger("django_tasksets")
 
@@ -75,7 +75,10 @@ def record(store: Store, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> R
 
 def _record_all(store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]) -> Recorded:
     try:
-        return store.run(_recording(store, worker_id, outcomes))
+        try:
+            return store.run(_recording(store, worker_id, outcomes))
+        except SomeDiffer:
+            return store.run(_recording_some(store, worker_id, outcomes))
     except DatabaseError as error:
         if store.is_refusal(error):
             if len(outcomes) == 1:
@@ -151,7 +154,7 @@ def _record_refused(
     # Once more without counting the attempt, whose number may be at its column's end.
     for one in (failed, replace(failed, started=None)):
         try:
-            return store.run(_recording(store, worker_id, [one]))
+            return store.run(_recording_some(store, worker_id, [one]))
         except DatabaseError as again:
             if not store.is_refusal(again):
                 raise
@@ -164,34 +167,42 @@ def _record_refused(
 def _recording(
     store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]
 ) -> Callable[[], Recorded]:
-    """The work of the transaction. All that can be known before it begins is found out now."""
-    finish = store.finishing(worker_id, outcomes)
-    expected = consequences(outcomes)
+    """The work of the transaction, if all can be written; else it raises SomeDiffer. All that can
+    be known before it begins is found out now."""
+    followed = consequences(outcomes)
+    finish = store.finishing(worker_id, outcomes, followed.tallies)
 
     def work() -> Recorded:
-        written = finish()
-        followed = expected if written == outcomes else consequences(written)
-        return _record(store, worker_id, outcomes, written, followed)
+        states = finish()
+        return _follow(store, Recorded(written=list(outcomes)), followed, states)
 
     return work
 
 
-def _record(
-    store: Store,
-    worker_id: uuid.UUID,
-    outcomes: list[Outcome],
-    written: list[Outcome],
-    followed: Consequences,
-) -> Recorded:
-    recorded = Recorded(written=list(written), ready=dict(followed.ready))
-    if len(written) != len(outcomes):
+def _recording_some(
+    store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]
+) -> Callable[[], Recorded]:
+    """The work of the transaction, whichever of them can be written."""
+
+    def work() -> Recorded:
+        written = store.finish(worker_id, outcomes)
         missing = _without(outcomes, written)
         # What an unacknowledged commit has written is told to hooks and receivers like anything
         # else, but counts for nothing again.
-        mine = store.recorded(worker_id, missing)
-        recorded.written += mine
-        recorded.late = _without(missing, mine)
-    recorded.settled = settle(store, followed.tallies())
+        mine = store.recorded(worker_id, missing) if missing else []
+        recorded = Recorded(written=[*written, *mine], late=_without(missing, mine))
+        followed = consequences(written)
+        return _follow(store, recorded, followed, store.count(followed.tallies()))
+
+    return work
+
+
+def _follow(
+    store: Store, recorded: Recorded, followed: Consequences, states: Sequence[SetState]
+) -> Recorded:
+    """Do what follows from what has been written and counted, and note it."""
+    recorded.ready = dict(followed.ready)
+    recorded.settled = settle_counted(store, states)
     released = list(recorded.settled.released)
     if followed.callbacks:
         released += callbacks_ended(store, followed.callbacks)

@@ -13,8 +13,8 @@ import datetime
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -276,6 +276,11 @@ class Store(abc.ABC):
         """Make way, between two executions, for a thread of this process in whose interest it is
         that it gets on. Returns soon."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """For `with`: statements in the block need not wait for each other's answers. What has been
+        asked for is to be read after the block, and errors may come as late as its end."""
+        return nullcontext()
+
     # Enqueue
 
     @abc.abstractmethod
@@ -345,11 +350,23 @@ class Store(abc.ABC):
         """
 
     def finishing(
-        self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]
-    ) -> Callable[[], list[Outcome]]:
-        """What finish() would do, to be called in the transaction. What can be done before, is done
-        now: others may wait for whoever has a transaction open."""
-        return partial(self.finish, worker_id, outcomes)
+        self,
+        worker_id: uuid.UUID,
+        outcomes: Sequence[Outcome],
+        tallies: Callable[[], Sequence[Tally]],
+    ) -> Callable[[], list[SetState]]:
+        """What finish() and then count() would do, to be called in a transaction, if all of the
+        outcomes can be written as they are, which is the rule; `tallies` are asked for in it.
+        Raises SomeDiffer if not all can: roll back, and ask the two themselves. What can be done
+        before the transaction is done now: others may wait for whoever has one open."""
+
+        def work() -> list[SetState]:
+            written = self.finish(worker_id, outcomes)
+            if set(map(id, written)) != set(map(id, outcomes)):
+                raise SomeDiffer
+            return self.count(tallies())
+
+        return work
 
     @abc.abstractmethod
     def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -443,6 +460,10 @@ class Store(abc.ABC):
         """A listener for this thread, on its dedicated connection, which can be used for other
         things between two waits; None where there is no such thing."""
         return None
+
+
+class SomeDiffer(Exception):
+    """Of a batch that was thought to be whole, some are called off, or somebody else's by now."""
 
 
 class Bell(Protocol):

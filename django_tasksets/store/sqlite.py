@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from django.db import OperationalError, transaction
@@ -22,6 +22,7 @@ from .contract import (
     NewSubtask,
     Outcome,
     SetState,
+    SomeDiffer,
     Tally,
     WaitingCallback,
     batches,
@@ -202,27 +203,23 @@ class SQLiteStore(EndingStore):
 
     # Record
 
-    def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return self.finishing(worker_id, outcomes)()
-
     def finishing(
-        self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]
-    ) -> Callable[[], list[Outcome]]:
+        self,
+        worker_id: uuid.UUID,
+        outcomes: Sequence[Outcome],
+        tallies: Callable[[], Sequence[Tally]],
+    ) -> Callable[[], list[SetState]]:
         if not all(map(_is_plain, outcomes)):
-            return partial(self._finish_held, worker_id, outcomes)
+            return super().finishing(worker_id, outcomes, tallies)
         successes = self._as_parameter(outcomes)
 
-        def work() -> list[Outcome]:
-            try:
-                with transaction.atomic(using=self.alias):
-                    self._succeed(worker_id, successes, len(outcomes))
-                    return list(outcomes)
-            except _SomeDiffer:
-                return self._finish_held(worker_id, outcomes)
+        def work() -> list[SetState]:
+            self._succeed(worker_id, successes, len(outcomes))
+            return self.count(tallies())
 
         return work
 
-    def _finish_held(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         held = self.held(worker_id, outcomes)
         now = self.now()
         if good := [outcome for outcome in held if _is_plain(outcome)]:
@@ -251,11 +248,11 @@ class SQLiteStore(EndingStore):
         ])  # fmt: skip
 
     def _succeed(self, worker_id: uuid.UUID, successes: str, count: int) -> None:
-        """Write so many; raises _SomeDiffer if some have another fence. Which, it is not told."""
+        """Write so many; raises SomeDiffer if some have another fence. Which, it is not told."""
         with self.connection.cursor() as cursor:
             cursor.execute(SUCCEED, [as_text(self.now()), successes, worker_id.hex])
             if cursor.rowcount != count:
-                raise _SomeDiffer
+                raise SomeDiffer
 
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         now = self.now()
@@ -288,10 +285,6 @@ class SQLiteStore(EndingStore):
 
     def listen(self) -> Listener:
         return FileListener(self.connection)
-
-
-class _SomeDiffer(Exception):
-    """Rolls back a batch that was thought to be whole."""
 
 
 def _is_plain(outcome: Outcome) -> bool:

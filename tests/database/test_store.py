@@ -24,15 +24,18 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from django_tasksets.consequences import consequences
 from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
-from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
+from django_tasksets.statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import (
     Claimed,
     Held,
     NewSubtask,
     Outcome,
+    SetState,
+    SomeDiffer,
     Store,
     Tally,
     batches,
@@ -533,6 +536,67 @@ class TestFinish:
 
     def test_nothing_is_fine(self, store: PortableStore) -> None:
         assert write(store) == []
+
+
+class TestFinishing:
+    """The quick way, where all of a batch is still this worker's."""
+
+    def of_a_set(self, store: PortableStore, count: int) -> tuple[TaskSetRecord, list[Outcome]]:
+        taskset = flow.make_set(store, count)
+        held = flow.claim_members(store, WORKER, taskset)
+        return taskset, [
+            Outcome(one, SubtaskStatus.SUCCESSFUL, return_value="1", started=time.monotonic())
+            for one in held
+        ]
+
+    def finish(self, store: PortableStore, outcomes: list[Outcome]) -> list[SetState]:
+        followed = consequences(outcomes)
+        return store.run(store.finishing(WORKER, outcomes, followed.tallies))
+
+    @pytest.mark.parametrize("count", [1, 3, 60])
+    def test_a_whole_batch(self, store: PortableStore, count: int) -> None:
+        taskset, outcomes = self.of_a_set(store, count)
+        (alone,) = [claim_one(store)]
+        outcomes.append(
+            Outcome(alone, SubtaskStatus.SUCCESSFUL, return_value="2", started=time.monotonic())
+        )
+
+        (state,) = self.finish(store, outcomes)
+
+        assert (state.id, state.total, state.remaining) == (taskset.id, count, 0)
+        assert flow.counts_of(taskset) == (count, 0, count, 0, 0)
+        assert flow.fetch(alone.id).return_value == "2"
+
+    def test_what_belongs_to_no_set(self, store: PortableStore) -> None:
+        claimed = claim_one(store)
+        outcome = Outcome(claimed, SubtaskStatus.SUCCESSFUL, return_value="1", started=1.0)
+
+        assert self.finish(store, [outcome]) == []
+        assert flow.fetch(claimed.id).status == SubtaskStatus.SUCCESSFUL
+
+    @pytest.mark.parametrize("count", [3, 60])
+    def test_one_that_is_somebody_elses(self, store: PortableStore, count: int) -> None:
+        taskset, outcomes = self.of_a_set(store, count)
+        last = outcomes[-1].claimed
+        SubtaskRecord.objects.filter(id=last.id).update(claims=last.claims + 1)
+
+        with pytest.raises(SomeDiffer):
+            self.finish(store, outcomes)
+
+        assert flow.counts_of(taskset) == (count, count, 0, 0, 0)
+        assert not SubtaskRecord.objects.finished().exists()
+
+    def test_one_that_is_called_off(self, store: PortableStore) -> None:
+        """It is written otherwise than was asked for."""
+        taskset, outcomes = self.of_a_set(store, 2)
+        held = outcomes[0].claimed
+        SubtaskRecord.objects.filter(id=held.id).update(revoke_flag=RevokeFlag.REVOKE)
+        outcomes[0] = Outcome(held, SubtaskStatus.READY)
+
+        with pytest.raises(SomeDiffer):
+            self.finish(store, outcomes)
+
+        assert flow.counts_of(taskset) == (2, 2, 0, 0, 0)
 
 
 class TestRecorded:

@@ -9,6 +9,7 @@ from .mutant import ALL, CLAIMS, LOCKS, SERVERS, STEERING, TASKSETS, Mutant
 MANY: Final = "tests/database/test_many_sets.py"
 RECORDING: Final = "tests/database/test_recording.py"
 HALF_WAY: Final = (f"{RECORDING}::test_what_stops_half_way_leaves_nothing",)
+FINISHING: Final = "tests/database/test_store.py::TestFinishing::test_one_that_is_"
 FIRST: Final = (f"{RECORDING}::test_of_two_outcomes_of_one_claim_the_first_counts",)
 IS_FINISHED: Final = (f"{STEERING}::test_revoking_what_is_finished_changes_nothing",)
 GOES_ON: Final = f"{TASKSETS}::test_a_member_that_goes_on_after_the_end_adds_nothing"
@@ -79,20 +80,25 @@ ENQUEUEING: Final = (
 RECORDS: Final = (
     Mutant(
         "one transaction", "members, counts and callbacks are one transaction",
-        "recording.py", "    recorded.settled = settle(store, followed.tallies())",
-        f"    {COMMIT}\n    recorded.settled = settle(store, followed.tallies())",
+        "recording.py", "    recorded.settled = settle_counted(store, states)",
+        f"    {COMMIT}\n    recorded.settled = settle_counted(store, states)",
         HALF_WAY, ALL,
     ),
     Mutant(
         "one transaction, callbacks", "the end of a set and its callbacks are one transaction",
-        "completion.py", "        settled.released = release(store, settled.finished)",
-        f"        {COMMIT}\n        settled.released = release(store, settled.finished)",
+        "completion.py", "            _release(store, settled.released, unneeded)",
+        f"            {COMMIT}\n            _release(store, settled.released, unneeded)",
         HALF_WAY, ALL,
     ),
     Mutant(
         "counting what matched", "what was sent and did not match is not counted",
-        "recording.py", "expected if written == outcomes else consequences(written)", "expected",
-        (STALE,),
+        "recording.py", "        followed = consequences(written)\n",
+        "        followed = consequences(outcomes)\n", (STALE,),
+    ),
+    Mutant(
+        "whole batches", "whether all that was sent was written as it is, is asked",
+        "store/contract.py", "if set(map(id, written)) != set(map(id, outcomes)):",
+        "if len(written) != len(outcomes):", (f"{FINISHING}called_off",),
     ),
     Mutant(
         "unacknowledged", "what an unacknowledged commit has written is recognised",
@@ -101,8 +107,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "unacknowledged, once", "what an unacknowledged commit has written is counted once",
-        "recording.py", "settle(store, followed.tallies())",
-        "settle(store, consequences(recorded.written).tallies())", (UNACKNOWLEDGED,),
+        "recording.py", "        followed = consequences(written)\n",
+        "        followed = consequences(recorded.written)\n", (UNACKNOWLEDGED,),
     ),
     Mutant(
         "first outcome", "of two outcomes of one claim the first counts",

@@ -9,6 +9,7 @@ from .mutant import CLAIMS, LOCKS, MARIADB, POSTGRESQL, SERVERS, SQLITE, STORE, 
 FENCE: Final = f"{STORE}::TestFinish::test_only_the_newest_fence_may_write"
 NATIVE: Final = (f"{FENCE}[native-SUCCESSFUL]",)
 PORTABLE: Final = (f"{FENCE}[portable-SUCCESSFUL]", f"{FENCE}[portable-READY]")
+SOMEBODY_ELSES: Final = f"{STORE}::TestFinishing::test_one_that_is_somebody_elses"
 MIXED: Final = f"{STORE}::TestFinish::test_of_a_batch_what_matches_is_written"
 OWN_FENCES: Final = f"{STORE}::TestClaim::test_each_claim_has_a_fence_of_its_own"
 PASSED_OVER: Final = f"{STORE}::TestClaim::test_locked_rows_are_passed_over"
@@ -86,12 +87,17 @@ FENCES: Final = (
     Mutant(
         "matched rows: SQLite", "how many rows matched is asked",
         "store/sqlite.py", "if cursor.rowcount != count:", "if cursor.rowcount < 0:",
-        (MIXED,),
+        (SOMEBODY_ELSES,),
     ),
     Mutant(
         "matched rows: PostgreSQL", "how many rows matched is asked",
         "store/postgresql.py", "if cursor.rowcount == len(outcomes):", "if outcomes:", (MIXED,),
         POSTGRESQL,
+    ),
+    Mutant(
+        "matched rows: PostgreSQL, together", "how many rows matched is asked",
+        "store/postgresql.py", "if first.rowcount != len(outcomes):", "if first.rowcount < 0:",
+        (SOMEBODY_ELSES,), POSTGRESQL,
     ),
     Mutant(
         "unacknowledged, worker", "whose fence it is under which a result is recorded already",
@@ -241,15 +247,16 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members first", "members are locked before their sets",
-        "recording.py", "        written = finish()\n",
+        "recording.py", "        states = finish()\n",
         "        from .completion import locked_state\n"
         "        for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
-        "        written = finish()\n",
+        "        states = finish()\n",
         (f"{ORDER}[SUCCESSFUL-members]",), SERVERS,
     ),
     Mutant(
         "another try", "a transaction that a deadlock has ended is run again",
-        "store/transactions.py", "tries = 1 if self.is_nested else TRIES", "tries = 1",
+        "store/transactions.py", "(in_transaction, 1 if self.is_nested else TRIES)",
+        "(in_transaction, 1)",
         (f"{ONCE}::test_a_deadlock_is_tried_again",),
     ),
     Mutant(
