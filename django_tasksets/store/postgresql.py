@@ -10,6 +10,7 @@ from itertools import chain, islice
 from typing import Any, Final, Self, TypeAlias
 
 import psycopg
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from psycopg.pq import Format
@@ -245,10 +246,16 @@ class PostgreSQLStore(EndingStore):
             counted = tallies()
             first, second = self.cursor_for(len(outcomes)), self.cursor_for(len(counted))
             with first, second:
-                with self.together():
-                    first.execute(*_success(worker_id, outcomes))
-                    if counted:
-                        second.execute(*_count(counted))
+                try:
+                    with self.together():
+                        first.execute(*_success(worker_id, outcomes))
+                        if counted:
+                            second.execute(*_count(counted))
+                except DatabaseError as error:
+                    # A set has no room for what it has counted already.
+                    if first.rowcount in (-1, len(outcomes)):
+                        raise
+                    raise SomeDiffer from error
                 if first.rowcount != len(outcomes):
                     raise SomeDiffer
                 return list(map(SetState._make, second.fetchall())) if counted else []

@@ -586,6 +586,16 @@ class TestFinishing:
         assert flow.counts_of(taskset) == (count, count, 0, 0, 0)
         assert not SubtaskRecord.objects.finished().exists()
 
+    def test_what_is_recorded_already(self, store: PortableStore) -> None:
+        """As after a commit that nobody acknowledged."""
+        taskset, outcomes = self.of_a_set(store, 2)
+        self.finish(store, outcomes)
+
+        with pytest.raises(SomeDiffer):
+            self.finish(store, outcomes)
+
+        assert flow.counts_of(taskset) == (2, 0, 2, 0, 0)
+
     def test_one_that_is_called_off(self, store: PortableStore) -> None:
         """It is written otherwise than was asked for."""
         taskset, outcomes = self.of_a_set(store, 2)

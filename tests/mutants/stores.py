@@ -132,7 +132,7 @@ CLAIMING: Final = (
     ),
     Mutant(
         "locked candidates: PostgreSQL", "a claim locks what it takes",
-        "store/postgresqlstatements.py", "FOR NO KEY UPDATE SKIP LOCKED", "",
+        "store/postgresqlstatements.py", "FOR NO KEY UPDATE SKIP LOCKED\n    ) probe", ") probe",
         (PASSED_OVER, f"{CLAIMS}::test_each_subtask_is_claimed_once"), POSTGRESQL,
     ),
     Mutant(
@@ -142,7 +142,7 @@ CLAIMING: Final = (
     ),
     Mutant(
         "skip locked: PostgreSQL", "a claim passes over what others have locked",
-        "store/postgresqlstatements.py", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE",
+        "store/postgresqlstatements.py", "SKIP LOCKED\n    ) probe", ") probe",
         (PASSED_OVER,), POSTGRESQL,
     ),
     Mutant(
@@ -261,7 +261,8 @@ LOCKING: Final = (
     ),
     Mutant(
         "no other try inside", "what is inside of the caller's transaction is not",
-        "store/transactions.py", "tries = 1 if self.is_nested else TRIES", "tries = TRIES",
+        "store/transactions.py", "(in_transaction, 1 if self.is_nested else TRIES)",
+        "(in_transaction, TRIES)",
         (f"{ONCE}::test_not_in_the_callers_transaction",),
     ),
     Mutant(

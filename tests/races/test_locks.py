@@ -13,6 +13,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasksets import AlreadyApplied, TaskSet
+from django_tasksets.consequences import Consequences
 from django_tasksets.control import revoke_subtasks
 from django_tasksets.enqueueing import enqueue, save_set
 from django_tasksets.ids import new_id
@@ -210,13 +211,13 @@ class TestHeldRows:
                 )
             hold(TaskSetRecord.objects, made[1].id)
             counted = []
-            count = type(store).count
+            tallies = Consequences.tallies
 
-            def counting(*args: Any) -> Any:
-                counted.append(args)
-                return count(*args)
+            def counting(consequences: Consequences) -> Any:
+                counted.append(consequences)
+                return tallies(consequences)
 
-            monkeypatch.setattr(type(store), "count", counting)
+            monkeypatch.setattr(Consequences, "tallies", counting)
             recording = Background(lambda: record(store, worker, done))
             wait_for(lambda: self.is_held(made[0].id))
             hold(TaskSetRecord.objects, made[0].id)
