@@ -44,10 +44,8 @@ def settle_counted(store: Store, states: Sequence[SetState]) -> Settled:
     settled = Settled()
     settled.finished = [state for state in states if _is_done(state)]
     if settled.finished:
-        settled.released, unneeded = _due(store, settled.finished)
-        with store.together():
-            store.close_sets([(state.id, outcome(state)) for state in settled.finished])
-            _release(store, settled.released, unneeded)
+        store.close_sets([(state.id, outcome(state)) for state in settled.finished])
+        settled.released = release(store, settled.finished)
     settled.over_limit = [state.id for state in states if _is_over_limit(state)]
     if settled.over_limit:
         TaskSetRecord.objects.using(store.alias).filter(id__in=settled.over_limit).update(
@@ -89,20 +87,19 @@ def callbacks_ended(store: Store, ended: Sequence[tuple[uuid.UUID, int]]) -> lis
     """
     last = [c for c in store.waiting_callbacks(ended) if c.role == Role.ON_FINISH]
     _set_times(store, last)
-    _release(store, last, [])
+    store.release_callbacks([callback.id for callback in last], [], "")
     return last
 
 
-def _due(store: Store, states: Sequence[SetState]) -> tuple[list[WaitingCallback], list[uuid.UUID]]:
-    """The callbacks of finished sets, whose rows are locked, that are to be released, and the ids
-    of those that are not needed; they are locked now.
+def release(store: Store, states: Sequence[SetState]) -> list[WaitingCallback]:
+    """Release the callbacks of finished sets, whose rows are locked; returns the released.
 
     Of on_success and on_failure the one that is due, and on_finish where there is none of them:
     else it follows when that one has ended. What is released already stays as it is.
     """
     by_id = {state.id: state for state in states if state.has_callbacks}
     if not by_id:
-        return [], []
+        return []
     waiting = store.waiting_callbacks([(state.id, state.generation) for state in by_id.values()])
     by_set: dict[uuid.UUID, dict[str, WaitingCallback]] = {}
     for callback in waiting:
@@ -119,13 +116,8 @@ def _due(store: Store, states: Sequence[SetState]) -> tuple[list[WaitingCallback
         if other in callbacks:
             unneeded.append(callbacks[other].id)
     _set_times(store, released)
-    return released, unneeded
-
-
-def _release(
-    store: Store, released: Sequence[WaitingCallback], unneeded: Sequence[uuid.UUID]
-) -> None:
     store.release_callbacks(sorted(one.id for one in released), unneeded, NOT_NEEDED)
+    return released
 
 
 def _set_times(store: Store, callbacks: Iterable[WaitingCallback]) -> None:
@@ -157,11 +149,7 @@ def release_again(store: Store, taskset_id: uuid.UUID) -> list[WaitingCallback]:
         taskset_id=taskset_id, position__lt=0, generation=state.generation
     )
     under_way = callbacks.unfinished().exclude(status=SubtaskStatus.WAITING)
-    if under_way.exists():
-        return []
-    released, unneeded = _due(store, [state])
-    _release(store, released, unneeded)
-    return released
+    return [] if under_way.exists() else release(store, [state])
 
 
 def _is_done(state: SetState) -> bool:

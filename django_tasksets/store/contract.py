@@ -13,7 +13,6 @@ import datetime
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -275,11 +274,6 @@ class Store(abc.ABC):
     def pace(self) -> None:
         """Make way, between two executions, for a thread of this process in whose interest it is
         that it gets on. Returns soon."""
-
-    def together(self) -> AbstractContextManager[None]:
-        """For `with`: statements in the block need not wait for each other's answers. What has been
-        asked for is to be read after the block, and errors may come as late as its end."""
-        return nullcontext()
 
     # Enqueue
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, Final, Self, TypeAlias
 
 import psycopg
-from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from psycopg.pq import Format
@@ -23,7 +21,6 @@ from .contract import (
     NewSubtask,
     Outcome,
     SetState,
-    SomeDiffer,
     Tally,
     WaitingCallback,
     batches,
@@ -139,16 +136,6 @@ class PostgreSQLStore(EndingStore):
         state = getattr(error.__cause__, "sqlstate", None) or ""
         return super().is_refusal(error) or state.startswith(LIMIT_EXCEEDED)
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        connection = self.connection
-        with connection.wrap_database_errors:
-            if psycopg.Pipeline.is_supported():
-                with connection.connection.pipeline():
-                    yield
-            else:
-                yield
-
     # Enqueue
 
     def insert_set(self, record: TaskSetRecord, rows: Sequence[NewSubtask]) -> None:
@@ -233,37 +220,8 @@ class PostgreSQLStore(EndingStore):
 
     # Record
 
-    def finishing(
-        self,
-        worker_id: uuid.UUID,
-        outcomes: Sequence[Outcome],
-        tallies: Callable[[], Sequence[Tally]],
-    ) -> Callable[[], list[SetState]]:
-        if not _are_successes(outcomes):
-            return super().finishing(worker_id, outcomes, tallies)
-
-        def work() -> list[SetState]:
-            counted = tallies()
-            first, second = self.cursor_for(len(outcomes)), self.cursor_for(len(counted))
-            with first, second:
-                try:
-                    with self.together():
-                        first.execute(*_success(worker_id, outcomes))
-                        if counted:
-                            second.execute(*_count(counted))
-                except DatabaseError as error:
-                    # A set has no room for what it has counted already.
-                    if first.rowcount in (-1, len(outcomes)):
-                        raise
-                    raise SomeDiffer from error
-                if first.rowcount != len(outcomes):
-                    raise SomeDiffer
-                return list(map(SetState._make, second.fetchall())) if counted else []
-
-        return work
-
     def finish(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        if _are_successes(outcomes):
+        if all(outcome.status == SubtaskStatus.SUCCESSFUL for outcome in outcomes):
             return self._succeed(worker_id, outcomes)
         # All of them are locked in the order of ids before any is written.
         held = self.held(worker_id, outcomes)
@@ -276,8 +234,15 @@ class PostgreSQLStore(EndingStore):
         return held
 
     def _succeed(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        parameters: dict[str, Any] = {
+            "worker_id": worker_id,
+            "ids": [outcome.claimed.id for outcome in outcomes],
+            "claims": [outcome.claimed.claims for outcome in outcomes],
+            "values": [outcome.return_value for outcome in outcomes],
+            "ages": [outcome.age() for outcome in outcomes],
+        }
         with self.cursor_for(len(outcomes)) as cursor:
-            cursor.execute(*_success(worker_id, outcomes))
+            cursor.execute(SUCCEED_FEW if len(outcomes) <= FEW else SUCCEED, parameters)
             if cursor.rowcount == len(outcomes):
                 return list(outcomes)
             written = {key for (key,) in cursor.fetchall()}
@@ -292,8 +257,19 @@ class PostgreSQLStore(EndingStore):
     def count(self, tallies: Sequence[Tally]) -> list[SetState]:
         if not tallies:
             return []
+        if len(tallies) == 1:
+            statement, parameters = COUNT_ONE, tallies[0]._asdict()
+        else:
+            statement = COUNT
+            parameters = {
+                "ids": [tally.taskset_id for tally in tallies],
+                "successful": [tally.successful for tally in tallies],
+                "failed": [tally.failed for tally in tallies],
+                "revoked": [tally.revoked for tally in tallies],
+                "ages": [float(tally.age) for tally in tallies],
+            }
         with self.cursor_for(len(tallies)) as cursor:
-            cursor.execute(*_count(tallies))
+            cursor.execute(statement, parameters)
             return list(map(SetState._make, cursor.fetchall()))
 
     # The end of a set
@@ -326,31 +302,3 @@ class PostgreSQLStore(EndingStore):
 
     def listen(self) -> Listener:
         return NotificationListener(self.connection)
-
-
-def _are_successes(outcomes: Iterable[Outcome]) -> bool:
-    return all(outcome.status == SubtaskStatus.SUCCESSFUL for outcome in outcomes)
-
-
-def _success(worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> tuple[str, dict[str, Any]]:
-    """The statement that writes successes, and its parameters."""
-    return SUCCEED_FEW if len(outcomes) <= FEW else SUCCEED, {
-        "worker_id": worker_id,
-        "ids": [outcome.claimed.id for outcome in outcomes],
-        "claims": [outcome.claimed.claims for outcome in outcomes],
-        "values": [outcome.return_value for outcome in outcomes],
-        "ages": [outcome.age() for outcome in outcomes],
-    }
-
-
-def _count(tallies: Sequence[Tally]) -> tuple[str, dict[str, Any]]:
-    """The statement that counts members off their sets, and its parameters."""
-    if len(tallies) == 1:
-        return COUNT_ONE, tallies[0]._asdict()
-    return COUNT, {
-        "ids": [tally.taskset_id for tally in tallies],
-        "successful": [tally.successful for tally in tallies],
-        "failed": [tally.failed for tally in tallies],
-        "revoked": [tally.revoked for tally in tallies],
-        "ages": [float(tally.age) for tally in tallies],
-    }

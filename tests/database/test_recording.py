@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.parametrize(
-    "step", ["recording.settle_counted", "completion._release", "recording.enqueue_links",
+    "step", ["recording.settle_counted", "completion.release", "recording.enqueue_links",
              "recording.count_errors"],
 )  # fmt: skip
 def test_what_stops_half_way_leaves_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,10 +57,22 @@ def end_session() -> None:
     other.close()
 
 
-def test_a_call_and_its_hint(trips: list[str], hints: Callable[[], int]) -> None:
-    result = add.delay(1, 2)
+def test_a_call_and_its_hint(
+    trips: list[str], hints: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.ensure_connection()
+    session, waited = connection.connection, list[Any]()
+    wait = session.wait
 
-    assert (len(trips), hints()) == (1, 1)
+    def waiting(*arguments: Any) -> Any:
+        waited.append(arguments)
+        return wait(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "wait", waiting)
+        result = add.delay(1, 2)
+
+    assert (len(trips), len(waited), hints()) == (1, 1, 1)
     assert result.status == "READY"
 
 

@@ -86,8 +86,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "one transaction, callbacks", "the end of a set and its callbacks are one transaction",
-        "completion.py", "            _release(store, settled.released, unneeded)",
-        f"            {COMMIT}\n            _release(store, settled.released, unneeded)",
+        "completion.py", "        settled.released = release(store, settled.finished)",
+        f"        {COMMIT}\n        settled.released = release(store, settled.finished)",
         HALF_WAY, ALL,
     ),
     Mutant(

@@ -95,11 +95,6 @@ FENCES: Final = (
         POSTGRESQL,
     ),
     Mutant(
-        "matched rows: PostgreSQL, together", "how many rows matched is asked",
-        "store/postgresql.py", "if first.rowcount != len(outcomes):", "if first.rowcount < 0:",
-        (SOMEBODY_ELSES,), POSTGRESQL,
-    ),
-    Mutant(
         "unacknowledged, worker", "whose fence it is under which a result is recorded already",
         "store/portable.py", ".finished().filter(id__in=batch, worker_id=worker_id)",
         ".finished().filter(id__in=batch)", (f"{STORE}::TestRecorded",),
