@@ -151,7 +151,7 @@ class Task(Hooks, Generic[P, R], metaclass=_OneInstance):
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Enqueue a call with these arguments. See apply_async()."""
-        return self.apply_async(args, kwargs or None)
+        return self.apply_async(args, kwargs)
 
     def apply_async(
         self,

@@ -78,7 +78,8 @@ def _record_all(store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]) -> 
         try:
             return store.run(_recording(store, worker_id, outcomes))
         except SomeDiffer:
-            return store.run(_recording_some(store, worker_id, outcomes))
+            expected = consequences(outcomes)
+            return store.run(lambda: _record_held(store, worker_id, outcomes, expected))
     except DatabaseError as error:
         if store.is_refusal(error):
             if len(outcomes) == 1:
@@ -154,7 +155,7 @@ def _record_refused(
     # Once more without counting the attempt, whose number may be at its column's end.
     for one in (failed, replace(failed, started=None)):
         try:
-            return store.run(_recording_some(store, worker_id, [one]))
+            return store.run(_recording(store, worker_id, [one]))
         except DatabaseError as again:
             if not store.is_refusal(again):
                 raise
@@ -167,34 +168,34 @@ def _record_refused(
 def _recording(
     store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]
 ) -> Callable[[], Recorded]:
-    """The work of the transaction, if all can be written; else it raises SomeDiffer. All that can
-    be known before it begins is found out now."""
-    followed = consequences(outcomes)
-    finish = store.finishing(worker_id, outcomes, followed.tallies)
+    """The work of the transaction. All that can be known before it begins is found out now. May
+    raise SomeDiffer, if not all can be written."""
+    expected = consequences(outcomes)
+    finish = store.finishing(worker_id, outcomes, expected.tallies)
+    if finish is None:
+        return lambda: _record_held(store, worker_id, outcomes, expected)
 
     def work() -> Recorded:
         states = finish()
-        return _follow(store, Recorded(written=list(outcomes)), followed, states)
+        return _follow(store, Recorded(written=list(outcomes)), expected, states)
 
     return work
 
 
-def _recording_some(
-    store: Store, worker_id: uuid.UUID, outcomes: list[Outcome]
-) -> Callable[[], Recorded]:
-    """The work of the transaction, whichever of them can be written."""
-
-    def work() -> Recorded:
-        written = store.finish(worker_id, outcomes)
+def _record_held(
+    store: Store, worker_id: uuid.UUID, outcomes: list[Outcome], expected: Consequences
+) -> Recorded:
+    """Record those of the outcomes that the worker still holds."""
+    written = store.finish(worker_id, outcomes)
+    missing: list[Outcome] = []
+    if set(map(id, written)) != set(map(id, outcomes)):
+        expected = consequences(written)
         missing = _without(outcomes, written)
-        # What an unacknowledged commit has written is told to hooks and receivers like anything
-        # else, but counts for nothing again.
-        mine = store.recorded(worker_id, missing) if missing else []
-        recorded = Recorded(written=[*written, *mine], late=_without(missing, mine))
-        followed = consequences(written)
-        return _follow(store, recorded, followed, store.count(followed.tallies()))
-
-    return work
+    # What an unacknowledged commit has written is told to hooks and receivers like anything else,
+    # but counts for nothing again.
+    mine = store.recorded(worker_id, missing) if missing else []
+    recorded = Recorded(written=[*written, *mine], late=_without(missing, mine))
+    return _follow(store, recorded, expected, store.count(expected.tallies()))
 
 
 def _follow(

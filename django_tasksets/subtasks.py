@@ -84,7 +84,7 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
             )
             return
         name, defaults = _named(task)
-        if kwargs is None and options is None and not ex:
+        if (kwargs is None or kwargs == {}) and options is None and not ex:
             # Most are like that, and most of many.
             super().__init__(task=name, args=_several(args, name), kwargs={}, options=defaults)
             return
@@ -154,13 +154,11 @@ class subtask(dict[str, Any]):  # noqa: N801  it is written as a call, like the 
         InvalidOption, NotStorable, UnknownTask or DuplicateId; nothing is written then, and the
         caller's transaction can go on.
         """
-        is_more = args is not None or kwargs is not None or bool(options)
-        call = self.clone(args, kwargs, **options) if is_more else self
-        taskset_id = call.options.get("taskset_id")
+        is_as_it_is = args is None and kwargs is None and not options and _is_regular(self)
+        call = self if is_as_it_is else self.clone(args, kwargs, **options)
+        taskset_id = call.options.pop("taskset_id", None)
         if taskset_id is None:
             return AsyncResult(enqueueing.enqueue(cast(Call, call)))
-        call = call.clone()
-        del call.options["taskset_id"]
         return AsyncResult(enqueueing.add(parse_id(taskset_id), [cast(Call, call)])[0])
 
     def apply(
@@ -222,6 +220,17 @@ def _named(task: Any) -> tuple[str, dict[str, Any]]:
         return name, {}
     raise InvalidCall(
         f"{task!r} is not a task: give the name of one, or a function decorated with @task"
+    )
+
+
+def _is_regular(call: subtask) -> bool:
+    """Whether it is what clone() would make of it, and can be used in its place."""
+    kinds = [type(value) for value in call.values()]
+    return (
+        type(call) is subtask
+        and list(call) == ["task", "args", "kwargs", "options"]
+        and kinds == [str, tuple, dict, dict]
+        and "taskset_id" not in call["options"]
     )
 
 

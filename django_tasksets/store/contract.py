@@ -348,19 +348,15 @@ class Store(abc.ABC):
         worker_id: uuid.UUID,
         outcomes: Sequence[Outcome],
         tallies: Callable[[], Sequence[Tally]],
-    ) -> Callable[[], list[SetState]]:
-        """What finish() and then count() would do, to be called in a transaction, if all of the
-        outcomes can be written as they are, which is the rule; `tallies` are asked for in it.
-        Raises SomeDiffer if not all can: roll back, and ask the two themselves. What can be done
-        before the transaction is done now: others may wait for whoever has one open."""
+    ) -> Callable[[], list[SetState]] | None:
+        """What finish() and then count() would do if all of the outcomes can be written as they
+        are, which is the rule; to be called in a transaction, in which `tallies` are asked for.
+        Raises SomeDiffer if not all can: roll back, and ask the two themselves. None if the store
+        has no such way for these.
 
-        def work() -> list[SetState]:
-            written = self.finish(worker_id, outcomes)
-            if set(map(id, written)) != set(map(id, outcomes)):
-                raise SomeDiffer
-            return self.count(tallies())
-
-        return work
+        What can be done before the transaction is done now: where there is one writer at a time,
+        all others wait for whoever has one open."""
+        return None
 
     @abc.abstractmethod
     def recorded(self, worker_id: uuid.UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -1,5 +1,6 @@
-"""The end of a set in statements that are written out: the ORM would make each of them anew, which
-takes longer than the database takes to execute it, and every set ends once."""
+"""The end of a set, and the look at a result, in statements that are written out: the ORM would
+make each of them anew, which takes longer than the database takes to execute it, and every set ends
+once."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, Final
 from ..statuses import TaskSetStatus
 from .contract import WaitingCallback
 from .portable import PortableStore
-from .tables import CALLBACK_COLUMNS, SUBTASK, TASKSET
+from .tables import CALLBACK_COLUMNS, RESULT_COLUMNS, SUBTASK, TASKSET
 
 CLOSE: Final = f"""
     UPDATE {TASKSET} SET status = %s, finished_at = {{now}}, announced_at = NULL
@@ -31,6 +32,8 @@ DISCARD: Final = f"""
 RETURN_VALUES: Final = f"""
     SELECT position, return_value FROM {SUBTASK}
     WHERE taskset_id = %s AND position > %s ORDER BY position LIMIT %s"""
+
+RESULT: Final = f"SELECT {RESULT_COLUMNS} FROM {SUBTASK} WHERE id = %s"
 
 
 class EndingStore(PortableStore):
@@ -81,6 +84,14 @@ class EndingStore(PortableStore):
             cursor.execute(RETURN_VALUES, [self.as_key(taskset_id), after, limit])
             page: Sequence[tuple[int, str | None]] = cursor.fetchall()
         return page
+
+    # Read
+
+    def result_row(self, subtask_id: uuid.UUID) -> Sequence[Any] | None:
+        with self.cursor_for(1) as cursor:
+            cursor.execute(RESULT, [self.as_key(subtask_id)])
+            row: Sequence[Any] | None = cursor.fetchone()
+        return row
 
     def _execute(self, statement: str, ids: Iterable[uuid.UUID], *first: str) -> list[Any]:
         """Execute the statement with these parameters; what it has read."""

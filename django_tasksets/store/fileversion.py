@@ -43,7 +43,7 @@ class FileListener(Listener):
         self._seen = self._version()
         self._alert_until = self._heard = 0.0
         self._alert = self.ALERT
-        self._was_told = False
+        self._was_told, self._deaf_for = False, self.ALERT
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -58,6 +58,7 @@ class FileListener(Listener):
             version = self._version()
             if version != self._seen:
                 self._seen, self._heard = version, time.monotonic()
+                self._deaf_for = self.ALERT
                 return True
             left = deadline - time.monotonic()
             if left <= 0 or self._rest(left, bell):
@@ -69,8 +70,10 @@ class FileListener(Listener):
         if self._watch is None:
             timeout = min(timeout, self.INTERVAL)
         elif self._was_told:
-            # A large commit is told of with each page that it writes.
-            timeout = min(timeout, self.ALERT)
+            # A large transaction is told of with each page that it writes, and others may write to
+            # other files beside this one.
+            timeout = min(timeout, self._deaf_for)
+            self._deaf_for = min(2 * self._deaf_for, self.INTERVAL)
             self._was_told = False
         else:
             ends.append(self._watch)
@@ -79,7 +82,10 @@ class FileListener(Listener):
         if self._watch is not None and self._watch in readable:
             os.read(self._watch, EVENTS)
             self._was_told = True
-            self._alert_until = time.monotonic() + self.ALERT_FOR
+            now = time.monotonic()
+            if now > self._alert_until:
+                self._deaf_for = self.ALERT
+            self._alert_until = now + self.ALERT_FOR
             self._alert = self.ALERT
         return bell in readable
 

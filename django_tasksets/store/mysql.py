@@ -14,7 +14,7 @@ from ..querysets import SubtaskQuerySet, TaskSetQuerySet
 from ..statuses import SubtaskStatus
 from .contract import LAST_CLAIM, Claimed, NewSubtask, Outcome, in_claim_order, next_claim
 from .portable import MAX_ERRORS, PortableStore, written
-from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, SUBTASK
+from .tables import CLAIMED_COLUMNS, INSERT_COLUMNS, RESULT_COLUMNS, SUBTASK
 from .transactions import lease_in_seconds
 
 DEADLOCK: Final = 1213
@@ -47,6 +47,7 @@ KINDS: Final = {
 }
 NEW: Final = json_table({name: KINDS.get(name, "LONGTEXT") for name in NewSubtask._fields})
 INSERT: Final = quoted(f"INSERT INTO {SUBTASK} ({INSERT_COLUMNS}) SELECT * FROM {NEW} new_row")
+RESULT: Final = quoted(f"SELECT {RESULT_COLUMNS} FROM {SUBTASK} WHERE id = %s")
 FIRST_QUEUE: Final = quoted(f"SELECT min(queue_name) FROM {SUBTASK} WHERE status = 'READY'")
 NEXT_QUEUE: Final = f"{FIRST_QUEUE} AND queue_name > %s"
 # No ORDER BY over several queues: each has a probe of its own that reads its index in order.
@@ -199,6 +200,12 @@ class MySQLStore(PortableStore):
             if others:
                 cursor.execute(WRITE, [self._as_json(others)])
         return held
+
+    def result_row(self, subtask_id: uuid.UUID) -> Sequence[Any] | None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(RESULT, [subtask_id.hex])
+            row: Sequence[Any] | None = cursor.fetchone()
+        return row
 
     def update_set(self, sets: TaskSetQuerySet, taskset_id: uuid.UUID, **changes: Any) -> bool:
         # By its primary key first: on the way through the index over the status it would lock the

@@ -45,7 +45,6 @@ REVOKED: Final = SubtaskStatus.REVOKED
 # What drivers and Django raise of columns that hold what no code of ours writes: a time that
 # Python has none for, for example.
 UNREADABLE_ROWS: Final = (ArithmeticError, DatabaseError, TypeError, ValueError)
-ID: Final = SubtaskRecord._meta.pk
 SET_FIELDS: Final = TaskSetRecord._meta.concrete_fields
 # What is over expires no more: so the index of what may holds nothing else.
 OVER: Final = {"finished_at": Now(), "expires_at": None}
@@ -360,20 +359,7 @@ class PortableStore(Transactions):
     # Read
 
     def result_row(self, subtask_id: uuid.UUID) -> Sequence[Any] | None:
-        with self.cursor_for(1) as cursor:
-            key = ID.get_db_prep_value(subtask_id, self.connection)
-            cursor.execute(self._result_statement, [key])
-            row: Sequence[Any] | None = cursor.fetchone()
-        return row
-
-    @cached_property
-    def _result_statement(self) -> str:
-        """It is the same each time; for the ORM to make it takes longer than to execute it."""
-        quote = self.connection.ops.quote_name
-        column = {field.name: str(field.column) for field in SubtaskRecord._meta.concrete_fields}
-        columns = ", ".join(quote(column[name]) for name in RESULT_FIELDS)
-        table = quote(SubtaskRecord._meta.db_table)
-        return f"SELECT {columns} FROM {table} WHERE {quote(column[ID.name])} = %s"
+        return self.subtasks.filter(id=subtask_id).values_list(*RESULT_FIELDS).first()
 
     # Revoke
 

@@ -157,21 +157,20 @@ class PostgreSQLStore(EndingStore):
         is_watched = connection.queries_logged or connection.execute_wrappers
         if is_watched or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             return False
-        if not psycopg.Pipeline.is_supported():
+        session = connection.connection
+        if session.pgconn.pipeline_status or not psycopg.Pipeline.is_supported():
             return False
         values = list(chain.from_iterable(rows))
         if record is not None:
             values = [*self.set_values(record), *values]
         statement = numbered(insert_few(len(rows), "" if record is None else self.set_statement))
-        session = connection.connection
         try:
             with connection.wrap_database_errors:
                 execute_both(session, statement, values, HINT)
-        except BaseException:
-            if session.closed:
+        finally:
+            if session.closed or session.pgconn.pipeline_status:
                 # So that Django makes a new one when it is next asked for.
                 connection.close()
-            raise
         return True
 
     def insert(self, rows: Iterable[NewSubtask]) -> None:

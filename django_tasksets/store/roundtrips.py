@@ -7,8 +7,9 @@ that would be saved.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any, Final
 
 import psycopg
@@ -16,12 +17,12 @@ from psycopg import generators
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 logger = logging.getLogger("django_tasksets")
 
-WENT_WELL: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+WENT_WELL: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.PIPELINE_SYNC)
 
 
 def execute_both(
@@ -31,49 +32,66 @@ def execute_both(
     and whatever came of the first, `hint`. Each is committed by itself, so that locks which the
     second takes are not held while the first waits for the disk. Outside a transaction.
 
-    Raises psycopg's errors if the first one fails. That the second one does is only logged.
+    Raises psycopg's errors if the first one fails. That the second one does is only logged, even
+    if the session ends with it: what is committed is committed.
     """
     pgconn = session.pgconn
     transformer = Transformer(session)
     parameters = transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
+    results: list[PGresult] = []
     with session.lock:
-        pgconn.enter_pipeline_mode()
         try:
+            pgconn.enter_pipeline_mode()
             pgconn.send_query_params(
                 statement.encode(), parameters, transformer.types, transformer.formats
             )
             pgconn.pipeline_sync()
             pgconn.send_query_params(hint.encode(), None)
             pgconn.pipeline_sync()
-            first, second = session.wait(_answers(pgconn))
+            session.wait(_collect(pgconn, results))
+        except psycopg.Error as error:
+            _raise_if_failed(session, _until_sync(results))
+            if not any(map(_is_sync, results)):
+                raise
+            logger.warning("wake-up not sent error=%r", error)
+            return
         finally:
             _leave(session)
-    if first.status not in WENT_WELL:
-        raise error_from_result(first, encoding=session.info.encoding)
-    if second.status not in WENT_WELL:
-        error = error_from_result(second, encoding=session.info.encoding)
+    first = _until_sync(results)
+    _raise_if_failed(session, first)
+    try:
+        _raise_if_failed(session, results[len(first) :])
+    except psycopg.Error as error:
         logger.warning("wake-up not sent error=%r", error)
 
 
-def _answers(pgconn: PGconn) -> PQGen[tuple[PGresult, PGresult]]:
-    """The results of two statements with a sync behind each."""
+def _collect(pgconn: PGconn, results: list[PGresult]) -> PQGen[None]:
+    """Add the results of two statements with a sync behind each, as they come."""
     yield from generators.send(pgconn)
-    found: list[PGresult] = []
-    syncs = 0
-    while syncs < 2:
-        for result in (yield from generators.fetch_many(pgconn)):
-            if result.status == ExecStatus.PIPELINE_SYNC:
-                syncs += 1
-            else:
-                found.append(result)
-    first, second = found
-    return first, second
+    while sum(map(_is_sync, results)) < 2:
+        found = yield from generators.fetch_many(pgconn)
+        if not found:
+            raise psycopg.OperationalError("the connection is lost")
+        results += found
+
+
+def _is_sync(result: PGresult) -> bool:
+    return result.status == ExecStatus.PIPELINE_SYNC
+
+
+def _until_sync(results: Iterable[PGresult]) -> list[PGresult]:
+    """What came of the first statement: one result, or more if its commit failed."""
+    return list(takewhile(lambda result: not _is_sync(result), results))
+
+
+def _raise_if_failed(session: psycopg.Connection[Any], results: Iterable[PGresult]) -> None:
+    for result in results:
+        if result.status not in WENT_WELL:
+            raise error_from_result(result, encoding=session.info.encoding)
 
 
 def _leave(session: psycopg.Connection[Any]) -> None:
     """End the pipeline; a session in which that cannot be done is of no more use."""
-    if session.pgconn.status == ConnStatus.BAD:
-        return
     try:
         session.pgconn.exit_pipeline_mode()
     except psycopg.Error:

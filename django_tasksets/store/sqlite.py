@@ -208,9 +208,9 @@ class SQLiteStore(EndingStore):
         worker_id: uuid.UUID,
         outcomes: Sequence[Outcome],
         tallies: Callable[[], Sequence[Tally]],
-    ) -> Callable[[], list[SetState]]:
+    ) -> Callable[[], list[SetState]] | None:
         if not all(map(_is_plain, outcomes)):
-            return super().finishing(worker_id, outcomes, tallies)
+            return None
         successes = self._as_parameter(outcomes)
 
         def work() -> list[SetState]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Model
 
 from ..models import SubtaskRecord, TaskSetRecord
-from .contract import Claimed, NewSubtask, SetState, WaitingCallback
+from .contract import RESULT_FIELDS, Claimed, NewSubtask, SetState, WaitingCallback
 
 
 def table(model: type[Model]) -> str:
@@ -24,6 +24,7 @@ TASKSET = table(TaskSetRecord)
 INSERT_COLUMNS = columns(SubtaskRecord, NewSubtask._fields)
 CLAIMED_COLUMNS = columns(SubtaskRecord, Claimed._fields)
 CLAIMED_COLUMNS_OF_S = columns(SubtaskRecord, Claimed._fields, "s.")
+RESULT_COLUMNS = columns(SubtaskRecord, RESULT_FIELDS)
 CALLBACK_COLUMNS = columns(SubtaskRecord, WaitingCallback._fields)
 STATE_COLUMNS = columns(TaskSetRecord, SetState._fields)
 STATE_COLUMNS_OF_T = columns(TaskSetRecord, SetState._fields, "t.")

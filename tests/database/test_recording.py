@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from django_tasksets.models import SubtaskRecord
 from django_tasksets.recording import record
-from django_tasksets.statuses import Role
+from django_tasksets.statuses import RevokeFlag, Role
 from django_tasksets.store import get_store
 from tests import flow
 
@@ -64,3 +65,18 @@ def test_of_two_outcomes_of_one_claim_the_first_counts(
     left = int(first == "READY")
     assert flow.counts_of(taskset) == (1 + others, left, 1 + others - left, 0, 0)
     assert flow.callbacks_of(taskset) == {"ON_SUCCESS": "WAITING" if left else "READY"}
+
+
+def test_one_that_was_called_off_counts_as_that() -> None:
+    """It is recorded otherwise than was asked for."""
+    store = get_store()
+    worker = flow.new_worker(store)
+    taskset = flow.make_set(store, 2)
+    first, second = flow.claim_members(store, worker, taskset)
+    SubtaskRecord.objects.filter(id=first.id).update(revoke_flag=RevokeFlag.REVOKE)
+
+    recorded = record(store, worker, [flow.outcome(first, "READY"), flow.outcome(second)])
+
+    assert sorted(str(outcome.status) for outcome in recorded.written) == ["REVOKED", "SUCCESSFUL"]
+    assert not recorded.ready
+    assert flow.counts_of(taskset) == (2, 0, 1, 0, 1)

@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 
 from django_tasksets import DuplicateId, TaskSet
+from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord
+from django_tasksets.store import get_store
 from django_tasksets.store.private import private_connection
+from tests import flow
 from tests.tasks import add, noop
+
+psycopg = pytest.importorskip("psycopg")
+generators = pytest.importorskip("psycopg.generators")
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -151,17 +157,57 @@ def test_one_that_has_gone_is_noticed_before(
     assert result.status == "READY"
 
 
+def test_what_only_the_commit_finds_wrong(trips: list[str]) -> None:
+    """That there is such a set is asked when the transaction ends."""
+    store = get_store()
+    row = flow.new_row(taskset_id=new_id().hex, position=0)
+
+    with pytest.raises(IntegrityError):
+        store.insert_and_notify([row])
+
+    assert len(trips) == 1
+    assert not SubtaskRecord.objects.exists()
+    assert add.delay(1, 2).status == "READY"
+
+
+def test_what_is_committed_stands_though_the_session_ends_with_the_hint(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(pgconn: Any, results: list[Any]) -> Iterator[Any]:
+        yield from generators.send(pgconn)
+        results += yield from generators.fetch_many(pgconn)
+        results += yield from generators.fetch_many(pgconn)
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr("django_tasksets.store.roundtrips._collect", end)
+    with caplog.at_level(logging.WARNING, "django_tasksets"):
+        result = add.delay(1, 2)
+
+    assert "wake-up not sent" in caplog.text
+    monkeypatch.undo()
+    assert result.status == "READY"
+
+
+def test_in_a_pipeline_of_the_callers_own(trips: list[str]) -> None:
+    connection.ensure_connection()
+    with connection.connection.pipeline():
+        result = add.delay(1, 2)
+
+    assert result.status == "READY"
+    assert trips == []
+
+
 def test_an_exception_in_the_middle_costs_the_session_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a task's soft time limit raises one anywhere."""
 
-    def interrupt(_: object) -> Iterator[None]:
+    def interrupt(*_: object) -> Iterator[None]:
         yield from ()
         raise TimeoutError
 
     with monkeypatch.context() as patch:
-        patch.setattr("django_tasksets.store.roundtrips._answers", interrupt)
+        patch.setattr("django_tasksets.store.roundtrips._collect", interrupt)
         with pytest.raises(TimeoutError):
             add.delay(1, 2)
 

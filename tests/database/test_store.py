@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from django_tasksets.consequences import consequences
 from django_tasksets.ids import new_id
 from django_tasksets.models import SubtaskRecord, TaskSetRecord
-from django_tasksets.statuses import RevokeFlag, Role, SubtaskStatus, TaskSetStatus
+from django_tasksets.statuses import Role, SubtaskStatus, TaskSetStatus
 from django_tasksets.store import get_store
 from django_tasksets.store.contract import (
     Claimed,
@@ -550,8 +550,10 @@ class TestFinishing:
         ]
 
     def finish(self, store: PortableStore, outcomes: list[Outcome]) -> list[SetState]:
-        followed = consequences(outcomes)
-        return store.run(store.finishing(WORKER, outcomes, followed.tallies))
+        finish = store.finishing(WORKER, outcomes, consequences(outcomes).tallies)
+        if finish is None:
+            pytest.skip("this store has no such way")
+        return store.run(finish)
 
     @pytest.mark.parametrize("count", [1, 3, 60])
     def test_a_whole_batch(self, store: PortableStore, count: int) -> None:
@@ -595,18 +597,6 @@ class TestFinishing:
             self.finish(store, outcomes)
 
         assert flow.counts_of(taskset) == (2, 0, 2, 0, 0)
-
-    def test_one_that_is_called_off(self, store: PortableStore) -> None:
-        """It is written otherwise than was asked for."""
-        taskset, outcomes = self.of_a_set(store, 2)
-        held = outcomes[0].claimed
-        SubtaskRecord.objects.filter(id=held.id).update(revoke_flag=RevokeFlag.REVOKE)
-        outcomes[0] = Outcome(held, SubtaskStatus.READY)
-
-        with pytest.raises(SomeDiffer):
-            self.finish(store, outcomes)
-
-        assert flow.counts_of(taskset) == (2, 2, 0, 0, 0)
 
 
 class TestRecorded:

@@ -420,6 +420,22 @@ def test_a_sealed_set_takes_no_more() -> None:
         add.apply_async((1, 1), taskset_id=waiting.id)
 
 
+def test_a_call_that_was_changed_by_hand_is_applied_like_any_other() -> None:
+    call = add.subtask((1,))
+    call.args = [1, 2]  # type: ignore[assignment]
+    call.task = add  # type: ignore[assignment]
+    call["note"] = "of the caller's"
+    results = [call.apply_async(), add.s(1, 2).apply_async(taskset_id=None)]
+    result = TaskSet(adds(1)).open().__enter__()
+    added = add.s(1, 2).apply_async(taskset_id=result.id)
+    inside = add.subtask((1, 2), options={"taskset_id": result.id}).apply_async()
+
+    run_subtasks()
+
+    assert [one.get() for one in (*results, added, inside)] == [3] * 4
+    assert len(result.results) == 3
+
+
 @task(bind=True)
 def split(self: Any, size: int) -> int:
     """Adds its halves to its own set."""

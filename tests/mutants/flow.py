@@ -9,7 +9,6 @@ from .mutant import ALL, CLAIMS, LOCKS, SERVERS, STEERING, TASKSETS, Mutant
 MANY: Final = "tests/database/test_many_sets.py"
 RECORDING: Final = "tests/database/test_recording.py"
 HALF_WAY: Final = (f"{RECORDING}::test_what_stops_half_way_leaves_nothing",)
-FINISHING: Final = "tests/database/test_store.py::TestFinishing::test_one_that_is_"
 FIRST: Final = (f"{RECORDING}::test_of_two_outcomes_of_one_claim_the_first_counts",)
 IS_FINISHED: Final = (f"{STEERING}::test_revoking_what_is_finished_changes_nothing",)
 GOES_ON: Final = f"{TASKSETS}::test_a_member_that_goes_on_after_the_end_adds_nothing"
@@ -92,13 +91,14 @@ RECORDS: Final = (
     ),
     Mutant(
         "counting what matched", "what was sent and did not match is not counted",
-        "recording.py", "        followed = consequences(written)\n",
-        "        followed = consequences(outcomes)\n", (STALE,),
+        "recording.py", "expected = consequences(written)", "expected = consequences(outcomes)",
+        (STALE,),
     ),
     Mutant(
         "whole batches", "whether all that was sent was written as it is, is asked",
-        "store/contract.py", "if set(map(id, written)) != set(map(id, outcomes)):",
-        "if len(written) != len(outcomes):", (f"{FINISHING}called_off",),
+        "recording.py", "if set(map(id, written)) != set(map(id, outcomes)):",
+        "if len(written) != len(outcomes):",
+        (f"{RECORDING}::test_one_that_was_called_off_counts_as_that",),
     ),
     Mutant(
         "unacknowledged", "what an unacknowledged commit has written is recognised",
@@ -107,8 +107,8 @@ RECORDS: Final = (
     ),
     Mutant(
         "unacknowledged, once", "what an unacknowledged commit has written is counted once",
-        "recording.py", "        followed = consequences(written)\n",
-        "        followed = consequences(recorded.written)\n", (UNACKNOWLEDGED,),
+        "recording.py", "store.count(expected.tallies())",
+        "store.count(consequences(recorded.written).tallies())", (UNACKNOWLEDGED,),
     ),
     Mutant(
         "first outcome", "of two outcomes of one claim the first counts",

@@ -242,10 +242,10 @@ LOCKING: Final = (
     ),
     Mutant(
         "order of locks: members first", "members are locked before their sets",
-        "recording.py", "        states = finish()\n",
-        "        from .completion import locked_state\n"
-        "        for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
-        "        states = finish()\n",
+        "recording.py", "    written = store.finish(worker_id, outcomes)\n",
+        "    from .completion import locked_state\n"
+        "    for outcome in outcomes: locked_state(store, outcome.claimed.taskset_id)\n"
+        "    written = store.finish(worker_id, outcomes)\n",
         (f"{ORDER}[SUCCESSFUL-members]",), SERVERS,
     ),
     Mutant(

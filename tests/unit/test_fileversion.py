@@ -114,6 +114,36 @@ def test_a_commit_is_heard_soon_though_something_else_was_written_before(file: P
     assert min(late) < 0.002
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel tells")
+def test_who_writes_all_the_time_and_commits_nothing_is_not_listened_to(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener, looks = FileListener(connect(file)), 0
+    version = listener._version
+
+    def looking() -> int:
+        nonlocal looks
+        looks += 1
+        return version()
+
+    monkeypatch.setattr(listener, "_version", looking)
+    writes = threading.Thread(target=write_elsewhere, args=[file.with_name("log"), 0.2])
+    writes.start()
+
+    assert not listener.wait(0.2, LocalBell())
+    # Two for each INTERVAL, and some at the beginning.
+    assert looks < 2 * 0.2 / FileListener.INTERVAL + 20
+    writes.join()
+    listener.close()
+
+
+def write_elsewhere(file: Path, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    with file.open("w", buffering=1) as log:
+        while time.monotonic() < until:
+            log.write("not a commit\n")
+
+
 def test_the_bell_ends_the_wait(listener: FileListener) -> None:
     bell = LocalBell()
     bell.ring()
