@@ -25,6 +25,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 CALLS_TO_EXECUTE = 27
 CALLS_TO_ENQUEUE = 38
 CALLS_TO_RECORD = 20
+# Of a single call, and of a look at its result.
+CALLS_TO_DELAY = 160
+CALLS_TO_LOOK = 155
 
 
 def statements(work: Callable[[], object]) -> int:
@@ -133,6 +136,21 @@ def test_enqueueing_takes_no_more_python_than_it_did() -> None:
     few, many = calls(lambda: apply(10)), calls(lambda: apply(1010))
 
     assert (many - few) / 1000 <= CALLS_TO_ENQUEUE
+
+
+@pytest.mark.skipif(connection.vendor == "mysql", reason="hints go over Redis, by code of its own")
+def test_a_single_call_takes_no_more_python_than_it_did() -> None:
+    add.delay(1, 2)
+
+    assert calls(lambda: add.delay(1, 2)) <= CALLS_TO_DELAY
+
+
+def test_a_look_takes_no_more_python_than_it_did() -> None:
+    result = add.delay(1, 2)
+    result.ready()
+
+    assert statements(result.ready) == 1
+    assert calls(result.ready) <= CALLS_TO_LOOK
 
 
 def test_executing_takes_no_more_python_than_it_did(worker: Worker) -> None:
