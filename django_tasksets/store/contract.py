@@ -438,12 +438,12 @@ class Store(abc.ABC):
     """Whether the database itself tells of commits: listen() returns a listener."""
 
     def can_notify(self) -> bool:
-        """Whether the database itself can wake a waiting worker."""
+        """Whether notify() does anything."""
         return False
 
     def notify(self, queues: Iterable[str]) -> None:
-        """Wake workers that wait for one of the queues; to be called outside a transaction, and
-        only where can_notify() is true."""
+        """Have workers that wait for one of the queues begin as soon as may be; to be called after
+        the commit, outside a transaction, and only where can_notify() is true."""
         raise NotImplementedError
 
     def listen(self) -> Listener | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -282,6 +283,14 @@ class SQLiteStore(EndingStore):
     # Wake-ups
 
     hears = True
+
+    def can_notify(self) -> bool:
+        return hasattr(os, "sched_yield")
+
+    def notify(self, queues: Iterable[str]) -> None:
+        # The commit itself has woken who listens to the file; but often on this core, where it has
+        # to wait until this thread does.
+        os.sched_yield()
 
     def listen(self) -> Listener:
         return FileListener(self.connection)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
 
 from django_tasksets.store import get_store
 from django_tasksets.store.private import TIMEOUTS, private_connection
@@ -28,6 +28,22 @@ def test_what_was_committed_stands_though_nobody_can_be_woken(
     monkeypatch.setattr(store, "notify", fail)
 
     assert noop.delay().status == "READY"
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="elsewhere a server wakes workers")
+def test_who_has_written_makes_way_for_who_was_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    yielded: list[bool] = []
+    monkeypatch.setattr(
+        "os.sched_yield", lambda: yielded.append(connection.in_atomic_block), raising=False
+    )
+
+    noop.delay()
+    with transaction.atomic():
+        noop.delay()
+        noop.delay()
+        assert len(yielded) == 1
+
+    assert yielded == [False, False]
 
 
 def test_no_silence_lasts_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

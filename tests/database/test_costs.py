@@ -26,7 +26,7 @@ CALLS_TO_EXECUTE = 27
 CALLS_TO_ENQUEUE = 38
 CALLS_TO_RECORD = 20
 # Of a single call, and of a look at its result.
-CALLS_TO_DELAY = 160
+CALLS_TO_DELAY = 200
 CALLS_TO_LOOK = 155
 
 
